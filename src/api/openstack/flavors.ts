@@ -1,0 +1,62 @@
+import { flavorById, listInstanceTypes, type InstanceType } from '../../common/db/instance_types.ts';
+import type { NovaDb } from '../../common/db/connect.ts';
+import { InstanceTypeNotFound } from '../../common/errors.ts';
+import { cutPage, idNumber, pageOf } from './pagination.ts';
+import { route, type RouteDeps, type OsRequest } from './route.ts';
+import { viewFlavor, viewFlavorName } from './views/flavors.ts';
+
+async function flavorPage({ query }: OsRequest, { db, settings }: RouteDeps) {
+  const page = pageOf(query, settings.osapi_max_limit);
+  const types = await listInstanceTypes(db);
+  return cutPage(
+    types.map((type) => ({ ...type, id: type.flavorid })),
+    page,
+  );
+}
+
+export async function flavorByText(db: NovaDb, text: string): Promise<InstanceType> {
+  const id = idNumber(text);
+  if (id === undefined) throw new InstanceTypeNotFound(`there is no flavor ${text.slice(0, 80)}`);
+  return flavorById(db, id);
+}
+
+export const flavorRoutes = [
+  route({
+    method: 'GET',
+    path: '/flavors',
+    about: 'Names of the flavors',
+    policy: 'member',
+    status: 200,
+    cached: true,
+    run: flavorPage,
+    view: (types, { urls }) => ({ flavors: types.map((type) => viewFlavorName(type, urls)) }),
+  }),
+  route({
+    method: 'GET',
+    path: '/flavors/detail',
+    about: 'The flavors in full',
+    policy: 'member',
+    status: 200,
+    cached: true,
+    run: flavorPage,
+    view: (types, { urls }) => ({ flavors: types.map((type) => viewFlavor(type, urls)) }),
+  }),
+  route({
+    method: 'GET',
+    path: '/flavors/:id',
+    about: 'One flavor',
+    policy: 'member',
+    status: 200,
+    run: ({ params }, { db }) => flavorByText(db, params.id),
+    view: (type, { urls }) => ({ flavor: viewFlavor(type, urls) }),
+  }),
+  route({
+    method: 'GET',
+    path: '/flavors/:id/os-extra_specs',
+    about: 'Further properties of a flavor: there are none',
+    policy: 'member',
+    status: 200,
+    run: ({ params }, { db }) => flavorByText(db, params.id),
+    view: () => ({ extra_specs: {} }),
+  }),
+];

@@ -1,0 +1,294 @@
+import { z } from 'zod';
+import type { Snapshot } from '../../common/db/snapshots.ts';
+import type { VolumeType } from '../../common/db/volume_types.ts';
+import type { VolumeView } from '../../common/db/volume_views.ts';
+import { Truth } from '../json_body.ts';
+import { availabilityZoneRoutes } from './availability_zones.ts';
+import { viewVolumeLimits, limitsOf } from './limits.ts';
+import { cutPage, pageOf } from './pagination.ts';
+import { volumeQuotaRoutes } from './quota_sets.ts';
+import { route, type OsRequest, type RouteDeps } from './route.ts';
+import { volumeMetadataRoutes } from './volume_metadata.ts';
+import { typeId } from './volume_types.ts';
+import { Id, newVolumeSpec, SizeGb, snapshotId, volumeId } from './volumes.ts';
+
+/**
+ * Where clients of today look for volumes: what they need of Cinder's API, version 3, at `/volume` on the port of the
+ * compute API. The same things in other words: see volumes.ts.
+ */
+export const VOLUME_SERVICE = 'volume';
+
+function viewCinderVolume(volume: VolumeView): object {
+  const { attachment } = volume;
+  return {
+    id: String(volume.id),
+    name: volume.display_name,
+    description: volume.display_description,
+    status: volume.status,
+    size: volume.size,
+    availability_zone: volume.availability_zone,
+    created_at: volume.created_at,
+    user_id: volume.user_id,
+    'os-vol-tenant-attr:tenant_id': volume.project_id,
+    volume_type: volume.volume_type,
+    snapshot_id: volume.snapshot_id === null ? null : String(volume.snapshot_id),
+    source_volid: null,
+    consistencygroup_id: null,
+    replication_status: null,
+    bootable: volume.snapshot_id === null ? 'false' : 'true',
+    encrypted: false,
+    multiattach: false,
+    metadata: volume.metadata,
+    attachments:
+      attachment === null
+        ? []
+        : [
+            {
+              id: String(volume.id),
+              attachment_id: String(volume.id),
+              volume_id: String(volume.id),
+              server_id: attachment.instance_uuid,
+              device: attachment.device,
+              attached_at: attachment.attached_at,
+              host_name: null,
+            },
+          ],
+    ...(volume.fault === null ? {} : { fault: { message: volume.fault } }),
+    links: [],
+  };
+}
+
+const viewCinderSnapshot = (snapshot: Snapshot): object => ({
+  id: String(snapshot.id),
+  name: snapshot.display_name,
+  description: snapshot.display_description,
+  status: snapshot.status,
+  size: snapshot.volume_size,
+  volume_id: String(snapshot.volume_id),
+  created_at: snapshot.created_at,
+  updated_at: snapshot.updated_at,
+  metadata: {},
+  'os-extended-snapshot-attributes:progress': snapshot.progress,
+  'os-extended-snapshot-attributes:project_id': snapshot.project_id,
+  ...(snapshot.fault === null ? {} : { fault: { message: snapshot.fault } }),
+});
+
+const viewCinderType = ({ id, name, extra_specs }: VolumeType): object => ({
+  id: String(id),
+  name,
+  extra_specs,
+  description: null,
+  is_public: true,
+  'os-volume-type-access:is_public': true,
+});
+
+/** `name` and `status` choose among them, `limit` and `marker` cut. */
+function chosen<T extends { id: number; status: string; display_name: string }>(
+  all: readonly T[],
+  query: URLSearchParams,
+  most: number,
+): T[] {
+  const [name, status] = [query.get('name'), query.get('status')];
+  const wanted = all.filter(
+    (one) => (name === null || one.display_name === name) && (status === null || one.status === status),
+  );
+  return cutPage(wanted, pageOf(query, most));
+}
+/** An administrator sees those of all projects when asking for them. */
+const own = <T extends { project_id: string }>(all: readonly T[], { ctx, query }: OsRequest): T[] =>
+  query.has('all_tenants') && query.get('all_tenants') !== '0'
+    ? [...all]
+    : all.filter(({ project_id }) => project_id === ctx.project_id);
+
+const cinderVolumes = async (req: OsRequest, { volumes, settings }: RouteDeps): Promise<VolumeView[]> =>
+  chosen(own(await volumes.list(req.ctx), req), req.query, settings.osapi_max_limit);
+const cinderSnapshots = async (req: OsRequest, { volumes, settings }: RouteDeps): Promise<Snapshot[]> =>
+  chosen(own(await volumes.snapshots.list(req.ctx), req), req.query, settings.osapi_max_limit);
+
+const Words = z.string().max(255, 'has more than 255 characters');
+/** What Cinder could do and this suite cannot: refused when asked for. */
+const nothing = z.union([z.null(), z.literal('')], 'is not offered; leave it out').optional();
+const NewVolume = z.object({
+  volume: z.looseObject({
+    size: SizeGb.nullish(),
+    name: Words.nullish(),
+    description: Words.nullish(),
+    volume_type: z.string().nullish(),
+    metadata: z.record(z.string(), z.string()).nullish(),
+    snapshot_id: Id.nullish(),
+    availability_zone: Words.nullish(),
+    imageRef: nothing,
+    source_volid: nothing,
+    consistencygroup_id: nothing,
+    backup_id: nothing,
+  }),
+});
+/** Each name in Cinder's words of version 3 or, as the client of today still sends them, of version 1. */
+const VolumeChange = z.object({
+  volume: z.looseObject({
+    name: Words.nullish(),
+    description: Words.nullish(),
+    display_name: Words.nullish(),
+    display_description: Words.nullish(),
+    metadata: z.record(z.string(), z.string()).nullish(),
+  }),
+});
+const NewSnapshot = z.object({
+  snapshot: z.looseObject({
+    volume_id: Id,
+    force: Truth.nullish(),
+    name: Words.nullish(),
+    description: Words.nullish(),
+  }),
+});
+
+const lists = ['', '/detail'];
+
+export const volumeServiceRoutes = [
+  ...availabilityZoneRoutes,
+  ...volumeQuotaRoutes,
+  route({
+    method: 'GET',
+    path: '/limits',
+    about: "The project's quotas of volumes, -1 where there is none, and what is used of them",
+    policy: 'member',
+    status: 200,
+    run: limitsOf,
+    view: viewVolumeLimits,
+  }),
+  ...lists.map((detail) =>
+    route({
+      method: 'GET',
+      path: `/volumes${detail}`,
+      about: 'Volumes; `name`, `status` and `all_tenants` choose among them',
+      policy: 'member',
+      status: 200,
+      run: cinderVolumes,
+      view: (volumes) => ({ volumes: volumes.map(viewCinderVolume) }),
+    }),
+  ),
+  route({
+    method: 'POST',
+    path: '/volumes',
+    about: 'Makes a volume of `size` GiB, empty or with the bytes of a snapshot',
+    policy: 'member',
+    body: NewVolume,
+    status: 202,
+    statuses: { 404: 400 },
+    run: ({ ctx, body: { volume } }, { volumes }) =>
+      volumes.create(ctx, newVolumeSpec(volume, volume.name, volume.description)),
+    view: (volume) => ({ volume: viewCinderVolume(volume) }),
+  }),
+  route({
+    method: 'GET',
+    path: '/volumes/:id',
+    about: 'One volume',
+    policy: 'member',
+    status: 200,
+    run: ({ ctx, params }, { volumes }) => volumes.get(ctx, volumeId(params.id)),
+    view: (volume) => ({ volume: viewCinderVolume(volume) }),
+  }),
+  route({
+    method: 'PUT',
+    path: '/volumes/:id',
+    about: 'Gives a volume another name or description, or replaces its metadata; what is left out stays',
+    policy: 'member',
+    body: VolumeChange,
+    status: 200,
+    run({ ctx, params, body: { volume } }, { volumes }) {
+      const { metadata } = volume;
+      const display_name = volume.name ?? volume.display_name;
+      const display_description = volume.description ?? volume.display_description;
+      return volumes.update(ctx, volumeId(params.id), {
+        ...(display_name == null ? {} : { display_name }),
+        ...(display_description == null ? {} : { display_description }),
+        ...(metadata == null ? {} : { metadata }),
+      });
+    },
+    view: (volume) => ({ volume: viewCinderVolume(volume) }),
+  }),
+  ...volumeMetadataRoutes,
+  route({
+    method: 'DELETE',
+    path: '/volumes/:id',
+    about: 'Deletes a volume',
+    policy: 'member',
+    status: 202,
+    run: ({ ctx, params }, { volumes }) => volumes.delete(ctx, volumeId(params.id)),
+  }),
+  ...lists.map((detail) =>
+    route({
+      method: 'GET',
+      path: `/snapshots${detail}`,
+      about: 'Snapshots; `name`, `status` and `all_tenants` choose among them',
+      policy: 'member',
+      status: 200,
+      run: cinderSnapshots,
+      view: (snapshots) => ({ snapshots: snapshots.map(viewCinderSnapshot) }),
+    }),
+  ),
+  route({
+    method: 'POST',
+    path: '/snapshots',
+    about: 'Takes a snapshot of a volume; of one that is attached with `force`',
+    policy: 'member',
+    body: NewSnapshot,
+    status: 202,
+    run: ({ ctx, body: { snapshot } }, { volumes }) =>
+      volumes.snapshots.create(ctx, {
+        volume_id: snapshot.volume_id,
+        force: snapshot.force ?? false,
+        display_name: snapshot.name ?? '',
+        display_description: snapshot.description ?? '',
+      }),
+    view: (snapshot) => ({ snapshot: viewCinderSnapshot(snapshot) }),
+  }),
+  route({
+    method: 'GET',
+    path: '/snapshots/:id',
+    about: 'One snapshot',
+    policy: 'member',
+    status: 200,
+    run: ({ ctx, params }, { volumes }) => volumes.snapshots.get(ctx, snapshotId(params.id)),
+    view: (snapshot) => ({ snapshot: viewCinderSnapshot(snapshot) }),
+  }),
+  route({
+    method: 'DELETE',
+    path: '/snapshots/:id',
+    about: 'Deletes a snapshot',
+    policy: 'member',
+    status: 202,
+    run: ({ ctx, params }, { volumes }) => volumes.snapshots.delete(ctx, snapshotId(params.id)),
+  }),
+  route({
+    method: 'GET',
+    path: '/types',
+    about: 'The types of volumes',
+    policy: 'member',
+    status: 200,
+    run: ({ ctx }, { volumes }) => volumes.types.list(ctx),
+    view: (types) => ({ volume_types: types.map(viewCinderType) }),
+  }),
+  route({
+    method: 'GET',
+    path: '/types/:id',
+    about: 'One type',
+    policy: 'member',
+    status: 200,
+    run: ({ ctx, params }, { volumes }) => volumes.types.get(ctx, typeId(params.id)),
+    view: (type) => ({ volume_type: viewCinderType(type) }),
+  }),
+];
+
+/** `GET /volume`, `GET /volume/v3`: no token needed. There are no microversions. */
+export const viewVolumeService = (base: string): object => ({
+  versions: [
+    {
+      id: 'v3.0',
+      status: 'CURRENT',
+      version: '',
+      min_version: '',
+      links: [{ rel: 'self', href: `${base}/${VOLUME_SERVICE}/v3/` }],
+    },
+  ],
+});

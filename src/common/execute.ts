@@ -1,0 +1,90 @@
+import { spawn } from 'node:child_process';
+import { Aborted, ProcessExecutionError } from './errors.ts';
+import { sleep } from './clock.ts';
+
+export interface ExecuteOptions {
+  /** Written to standard input. */
+  input?: string | Buffer;
+  /** Exit codes that are no failure; default [0]. */
+  ok?: readonly number[];
+  timeout_ms?: number;
+  /** Attempts in all; default 1. Between them 0.2 to 2 s, at random. */
+  attempts?: number;
+  env?: Record<string, string>;
+  cwd?: string;
+  signal?: AbortSignal;
+  /** Put before the command when this process is not root, e.g. ['sudo', '-n']. */
+  root_helper?: readonly string[];
+}
+export interface ExecuteResult {
+  stdout: string;
+  stderr: string;
+  exit_code: number;
+}
+
+const OUTPUT_LIMIT = 32 * 1024 * 1024;
+
+/** Runs a host command: argv only, never a shell. @throws ProcessExecutionError, Aborted */
+export async function execute(argv: readonly string[], options: ExecuteOptions = {}): Promise<ExecuteResult> {
+  const attempts = options.attempts ?? 1;
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await executeOnce(argv, options);
+    } catch (err) {
+      if (attempt >= attempts || err instanceof Aborted) throw err;
+      await sleep(200 + Math.random() * 1800, options.signal);
+    }
+  }
+}
+
+function executeOnce(argv: readonly string[], options: ExecuteOptions): Promise<ExecuteResult> {
+  const helper = options.root_helper && process.getuid?.() !== 0 ? options.root_helper : [];
+  const [command, ...args] = [...helper, ...argv] as [string, ...string[]];
+  return new Promise((resolve, reject) => {
+    if (options.signal?.aborted) return reject(new Aborted(`${command} not started: ${String(options.signal.reason)}`));
+    const child = spawn(command, args, {
+      stdio: ['pipe', 'pipe', 'pipe'],
+      cwd: options.cwd,
+      env: options.env ? { ...process.env, ...options.env } : process.env,
+    });
+    let stdout = '';
+    let stderr = '';
+    let stopped: Error | undefined;
+    const stop = (why: Error) => {
+      stopped ??= why;
+      child.kill('SIGKILL');
+    };
+    const timer = setTimeout(
+      () => stop(new ProcessExecutionError(`${argv.join(' ')}: no answer in ${options.timeout_ms ?? 60_000} ms`)),
+      options.timeout_ms ?? 60_000,
+    );
+    const onAbort = () => stop(new Aborted(`${command} stopped: ${String(options.signal?.reason)}`));
+    options.signal?.addEventListener('abort', onAbort, { once: true });
+    const add = (text: string, more: string) => (text.length > OUTPUT_LIMIT ? text : text + more);
+    child.stdout.setEncoding('utf8').on('data', (data: string) => (stdout = add(stdout, data)));
+    child.stderr.setEncoding('utf8').on('data', (data: string) => (stderr = add(stderr, data)));
+    child.stdin.on('error', () => undefined); // a child that does not read its input is no failure of ours
+    child.stdin.end(options.input);
+    const done = (act: () => void) => {
+      clearTimeout(timer);
+      options.signal?.removeEventListener('abort', onAbort);
+      act();
+    };
+    child.on('error', (err) =>
+      done(() => reject(new ProcessExecutionError(`${command} cannot be run: ${err.message}`, { cause: err }))),
+    );
+    child.on('close', (code) =>
+      done(() => {
+        const exit_code = code ?? -1;
+        if (stopped) return reject(stopped);
+        if ((options.ok ?? [0]).includes(exit_code)) return resolve({ stdout, stderr, exit_code });
+        const said = (stderr.trim() || stdout.trim()).slice(-500);
+        reject(
+          new ProcessExecutionError(`${argv.join(' ')} ended with ${exit_code}: ${said}`, {
+            details: { command, exit_code, stderr: stderr.slice(-2000) },
+          }),
+        );
+      }),
+    );
+  });
+}

@@ -1,0 +1,89 @@
+import { everFloating, floatingIpsOfHost } from '../../common/db/floating_ips.ts';
+import { errorText } from '../../common/errors.ts';
+import { boolean, defineFlags, string, type FlagValues } from '../../common/flags.ts';
+import type { HostAddress } from '../drivers/driver.ts';
+import type { Forward } from '../logic/firewall.ts';
+import type { NetworkManagerDeps } from './deps.ts';
+
+export const floatingFlags = defineFlags({
+  public_interface: string('eth0', 'Interface that carries floating addresses; of one in a bridge, the bridge does'),
+  // Nova's was false, since it failed without arping; here the host that lacks it goes without.
+  send_arp_for_ha: boolean(true, 'Tell neighbours by ARP of a floating address that comes to this host'),
+});
+
+/**
+ * The floating addresses that this host answers for, computed whole from the database. The order keeps the host itself
+ * from answering at an address: it is bound after its rules are there, and taken off before they go.
+ */
+export class FloatingHost {
+  readonly #d: NetworkManagerDeps;
+  readonly #flags: FlagValues<typeof floatingFlags>;
+
+  constructor(deps: NetworkManagerDeps) {
+    this.#d = deps;
+    this.#flags = deps.flags.read(floatingFlags);
+  }
+
+  /**
+   * @param applyRules puts the host's rules in force, with these forwards among them
+   * @returns why not all is as the database wants it, or null
+   */
+  async bring(applyRules: (floating: Forward[]) => Promise<void>, signal: AbortSignal): Promise<string | null> {
+    const { db, driver, host } = this.#d;
+    const wanted = await floatingIpsOfHost(db, host);
+    const addresses = await driver.hostAddresses(signal);
+    const { forwards, problem: own } = withoutOwn(wanted, addresses);
+    const { device, problem } = await this.#device(forwards, signal);
+
+    const bound = addresses.filter(({ prefix }) => prefix === 32);
+    const ours = new Set(await everFloating(db, bound.map(({ address }) => address))); // prettier-ignore
+    const stay = new Set(forwards.map(({ address }) => address));
+    const leave = (one: HostAddress) =>
+      ours.has(one.address) && (!stay.has(one.address) || (device !== null && one.device !== device));
+    await driver.unbindAddresses(bound.filter(leave), signal);
+
+    const before = await driver.forwards(signal);
+    await applyRules(forwards);
+    const there = new Set(bound.filter((one) => one.device === device).map(({ address }) => address));
+    const come = forwards.map(({ address }) => address).filter((address) => !there.has(address));
+    if (device !== null) await driver.bindAddresses(device, come, signal);
+
+    const now = new Map(forwards.map(({ address, fixed }) => [address, fixed]));
+    const turned = before.filter(({ address, fixed }) => now.get(address) !== fixed).map(({ address }) => address);
+    await driver.endFlows(turned, signal);
+    if (device !== null && this.#flags.send_arp_for_ha && come.length > 0)
+      // Not waited for, since it takes a second; it logs what goes wrong.
+      void driver
+        .announce(device, come, signal)
+        .catch((err: unknown) => this.#d.log.warn({ err }, 'gratuitous ARP not sent'));
+    for (const why of [own, problem]) if (why !== null) this.#d.log.error({ why }, 'floating addresses not as wanted');
+    return own ?? problem;
+  }
+
+  async #device(
+    forwards: readonly Forward[],
+    signal: AbortSignal,
+  ): Promise<{ device: string | null; problem: string | null }> {
+    if (forwards.length === 0) return { device: null, problem: null };
+    try {
+      return { device: await this.#d.driver.addressDevice(this.#flags.public_interface, signal), problem: null };
+    } catch (err) {
+      return { device: null, problem: errorText(err) }; // guests without floating addresses are served all the same
+    }
+  }
+}
+
+/** An address that is the host's own would, led to a guest, cut the host off. */
+function withoutOwn(
+  wanted: readonly Forward[],
+  addresses: readonly HostAddress[],
+): { forwards: Forward[]; problem: string | null } {
+  const own = new Map(addresses.filter(({ prefix }) => prefix !== 32).map((one) => [one.address, one.device]));
+  const taken = wanted.find(({ address }) => own.has(address));
+  return {
+    forwards: wanted.filter(({ address }) => !own.has(address)),
+    problem: taken
+      ? `floating ip ${taken.address} is this host's own address on ${own.get(taken.address)}: disassociate it and take it from the pool (nova-manage floating delete ${taken.address})`
+      : null,
+  };
+}

@@ -1,0 +1,126 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { aProject } from '../../../builders.ts';
+import { anApi, type Api } from './an_api.ts';
+
+const post = (body: unknown): RequestInit => ({
+  method: 'POST',
+  headers: { 'content-type': 'application/json' },
+  body: JSON.stringify(body),
+});
+const password = (name: string, secret: string, scope?: unknown) => ({
+  auth: {
+    identity: { methods: ['password'], password: { user: { name, domain: { name: 'Default' }, password: secret } } },
+    ...(scope === undefined ? {} : { scope }),
+  },
+});
+const loginV3 = (api: Api, body: unknown) => api.raw(`${api.identity}/v3/auth/tokens`, post(body));
+
+test('a login of version 3 gives a token and a catalog whose compute entry takes it', async (t) => {
+  const api = await anApi(t);
+
+  const scope = { project: { name: 'apollo', domain: { id: 'default' } } };
+  const { status, headers, json } = await loginV3(api, password('ann', 'ann-secret', scope));
+
+  assert.equal(status, 201);
+  const { user, project, methods, roles, catalog } = json.token;
+  assert.deepEqual([user.name, project.id, methods], ['ann', 'apollo', ['password']]);
+  assert.ok(roles.some(({ name }: { name: string }) => name === 'projectmanager'));
+  const compute = catalog.find(({ type }: { type: string }) => type === 'compute');
+  const { url } = compute.endpoints.find((endpoint: { interface: string }) => endpoint.interface === 'public');
+  assert.equal(url, `${api.base}/v2/apollo`);
+  const token = { 'x-auth-token': headers.get('x-subject-token') ?? '' };
+  assert.deepEqual((await api.raw(`${url}/servers`, { headers: token })).json, { servers: [] });
+
+  const shown = await api.raw(`${api.identity}/v3/auth/tokens`, {
+    headers: { ...token, 'x-subject-token': token['x-auth-token'] },
+  });
+  assert.deepEqual([shown.status, shown.json.token.project.id], [200, 'apollo']);
+  const projects = await api.raw(`${api.identity}/v3/auth/projects`, { headers: token });
+  assert.deepEqual(
+    projects.json.projects.map(({ id }: { id: string }) => id),
+    ['apollo'],
+  );
+});
+
+test('a token is good for another of its user projects, and for no project of others', async (t) => {
+  const api = await anApi(t);
+  await aProject(api.db, 'gemini', 'bob');
+  await aProject(api.db, 'mercury', 'eve');
+  await api.db.insertInto('user_project_association').values({ user_id: 'ann', project_id: 'gemini' }).execute();
+  const { headers } = await loginV3(api, password('ann', 'ann-secret'));
+  const id = headers.get('x-subject-token') ?? '';
+  const rescope = (name: string) =>
+    loginV3(api, { auth: { identity: { methods: ['token'], token: { id } }, scope: { project: { name } } } });
+
+  const gemini = await rescope('gemini');
+  assert.deepEqual([gemini.status, gemini.json.token.project.id], [201, 'gemini']);
+  const mercury = await rescope('mercury');
+  assert.deepEqual([mercury.status, mercury.json.error.title], [401, 'Unauthorized']);
+});
+
+test('a login of version 2.0 gives the same in its own form', async (t) => {
+  const api = await anApi(t);
+  const passwordCredentials = { username: 'ann', password: 'ann-access' };
+
+  const { status, json } = await api.raw(
+    `${api.identity}/v2.0/tokens`,
+    post({ auth: { passwordCredentials, tenantName: 'apollo' } }),
+  );
+
+  assert.equal(status, 200);
+  const { token, user, serviceCatalog } = json.access;
+  assert.deepEqual([user.username, token.tenant.name], ['ann', 'apollo']);
+  const compute = serviceCatalog.find(({ type }: { type: string }) => type === 'compute');
+  assert.equal(compute.endpoints[0].publicURL, `${api.base}/v2/apollo`);
+  const { json: tenants } = await api.raw(`${api.identity}/v2.0/tenants`, { headers: { 'x-auth-token': token.id } });
+  assert.equal(tenants.tenants[0].name, 'apollo');
+});
+
+test('who may not is told in the form of the identity API', async (t) => {
+  const api = await anApi(t);
+  const cases: [string, RequestInit, number, RegExp][] = [
+    ['/v3/auth/tokens', post(password('ann', 'wrong')), 401, /no user with this key/],
+    ['/v3/auth/tokens', post(password('ann', 'ann-secret', { project: { name: 'nope' } })), 401, /no project nope/],
+    ['/v3/auth/tokens', post({ auth: { identity: { methods: ['totp'] } } }), 400, /password or token/],
+    ['/v3/auth/tokens', post({}), 400, /auth: /],
+    ['/v3/auth/tokens', post(password('ann', '\0')), 400, /NUL/],
+    ['/v2.0/tokens', post({ auth: {} }), 400, /passwordCredentials or a token/],
+    ['/v3/auth/tokens', {}, 401, /X-Auth-Token/],
+    ['/v3/auth/tokens', { method: 'PUT' }, 405, /offered: POST, GET/],
+    ['/v3/nothing', {}, 404, /offers nothing at/],
+    ['/constructor', {}, 404, /offers nothing at/],
+  ];
+  for (const [path, init, status, message] of cases) {
+    const { status: got, json, headers } = await api.raw(api.identity + path, init);
+    assert.deepEqual([got, json.error.code], [status, status], path);
+    assert.match(json.error.message, message);
+    assert.match(headers.get('x-openstack-request-id') ?? '', /^req-/);
+  }
+});
+
+test('a token is revoked by its user, and by no other', async (t) => {
+  const api = await anApi(t);
+  await aProject(api.db, 'gemini', 'bob');
+  const login = async (name: string) =>
+    (await loginV3(api, password(name, `${name}-secret`))).headers.get('x-subject-token') ?? '';
+  const [ann, bob] = [await login('ann'), await login('bob')];
+  const revoke = async (headers: Record<string, string>) =>
+    (await api.raw(`${api.identity}/v3/auth/tokens`, { method: 'DELETE', headers })).status;
+
+  assert.equal(await revoke({ 'x-auth-token': bob }), 400);
+  assert.equal(await revoke({ 'x-auth-token': bob, 'x-subject-token': ann }), 403);
+  assert.equal(await revoke({ 'x-auth-token': bob, 'x-subject-token': 'unknown' }), 404);
+  assert.equal(await revoke({ 'x-auth-token': ann, 'x-subject-token': ann }), 204);
+  assert.equal(await revoke({ 'x-auth-token': ann, 'x-subject-token': ann }), 401);
+});
+
+test('versions are told without a token', async (t) => {
+  const api = await anApi(t);
+
+  const ids = (values: { id: string }[]) => values.map(({ id }) => id);
+  assert.deepEqual(ids((await api.raw(`${api.identity}/`)).json.versions.values), ['v3.0', 'v2.0']);
+  assert.equal((await api.raw(`${api.identity}/v3`)).json.version.links[0].href, `${api.identity}/v3/`);
+  assert.equal((await api.raw('/v2')).json.version.id, 'v2.0');
+  assert.deepEqual(ids((await api.raw('/image')).json.versions), ['v2.0']);
+});

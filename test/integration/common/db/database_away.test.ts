@@ -1,0 +1,103 @@
+import assert from 'node:assert/strict';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { sql } from '../../../../src/common/db/kysely.ts';
+import { sleep } from '../../../../src/common/clock.ts';
+import { connectDb, writing, type NovaDb } from '../../../../src/common/db/connect.ts';
+import { syncDb } from '../../../../src/common/db/migrate.ts';
+import { DatabaseUnavailable } from '../../../../src/common/errors.ts';
+import { execute } from '../../../../src/common/execute.ts';
+import { aProject } from '../../../builders.ts';
+import { needs } from '../../../rigs/needs.ts';
+import { startPostgres } from '../../../rigs/postgres.ts';
+import { atEnd, tempDir } from '../../../rigs/tmp.ts';
+
+const users = (db: NovaDb) => db.selectFrom('users').select('id').execute();
+const away = {
+  name: 'DatabaseUnavailable',
+  http_status: 503,
+  message: /^the database is away for now \(.+\); try again/,
+};
+
+test(
+  'a PostgreSQL that stops under queries and transactions fails them in words, and serves again when it is back',
+  { skip: needs('postgres') },
+  async (t) => {
+    const postgres = await startPostgres(t);
+    const db = await connectDb(await postgres.createNovaDatabase());
+    atEnd(t, () => db.destroy());
+    await aProject(db);
+
+    const query = assert.rejects(sql`select pg_sleep(30)`.execute(db), away);
+    const between_queries = assert.rejects(
+      writing(db, async (tx) => {
+        await users(db);
+        await sleep(1500); // a transaction that has nothing under way when its connection breaks
+        await tx.updateTable('users').set({ name: 'x' }).execute();
+      }),
+      away,
+    );
+    await sleep(500);
+    await postgres.stop();
+    await Promise.all([query, between_queries]);
+    await assert.rejects(users(db), { ...away, message: /connection refused/ });
+
+    await postgres.start();
+    assert.equal((await users(db)).length, 1);
+    await writing(db, (tx) => tx.updateTable('users').set({ name: 'y' }).execute());
+  },
+);
+
+test(
+  'SQLite on a full disk refuses writes in words, reads on, and writes again when there is space',
+  { skip: needs('root', 'mount', 'umount') },
+  async (t) => {
+    const dir = tempDir(t);
+    await execute(['mount', '-t', 'tmpfs', '-o', 'size=2m', 'tmpfs', dir]);
+    atEnd(t, async () => void (await execute(['umount', dir])));
+    const db = await connectDb(`sqlite:///${join(dir, 'nova.sqlite')}`);
+    atEnd(t, () => db.destroy());
+    await syncDb(db);
+    await aProject(db);
+    await execute(['sh', '-c', `cat /dev/zero >${dir}/ballast || true`]);
+
+    // Some fit into what is allocated already; of those that do not, none leaves the handle in a transaction.
+    const note = (i: number) =>
+      writing(db, (tx) =>
+        tx
+          .insertInto('events')
+          .values({ request_id: `req-${i}`, resource: 'x', event: 'y'.repeat(5000), at: 'z', details: '{}' })
+          .execute(),
+      );
+    const ended = await Promise.allSettled(Array.from({ length: 200 }, (_, i) => note(i)));
+    const refused = ended.filter((one) => one.status === 'rejected').map((one) => one.reason as Error);
+    assert.ok(refused.length > 0);
+    for (const err of refused) {
+      assert.ok(err instanceof DatabaseUnavailable, String(err));
+      assert.match(err.message, /its disk is full/);
+    }
+    assert.equal((await users(db)).length, 1);
+
+    await execute(['rm', `${dir}/ballast`]);
+    await note(1000);
+    const rows = await db.selectFrom('events').select('request_id').execute();
+    assert.equal(rows.length, ended.length - refused.length + 1, 'what was refused is not there, what was not is');
+  },
+);
+
+test('a database file that another process holds for a while is waited for', { skip: needs('python3') }, async (t) => {
+  const file = join(tempDir(t), 'nova.sqlite');
+  const db = await connectDb(`sqlite:///${file}`);
+  atEnd(t, () => db.destroy());
+  await syncDb(db);
+  const hold = `import sqlite3, sys, time
+c = sqlite3.connect(sys.argv[1], isolation_level=None)
+c.execute('begin exclusive'); print('held', flush=True); time.sleep(2); c.execute('commit')`;
+  const holder = execute(['/usr/bin/python3', '-c', hold, file]);
+  await sleep(1000);
+
+  await aProject(db); // waits
+
+  assert.equal((await users(db)).length, 1);
+  await holder;
+});

@@ -1,0 +1,110 @@
+import assert from 'node:assert/strict';
+import { join } from 'node:path';
+import test from 'node:test';
+import { sleep } from '../../src/common/clock.ts';
+import { connectDb, type NovaDb } from '../../src/common/db/connect.ts';
+import { syncDb } from '../../src/common/db/migrate.ts';
+import { openBus } from '../../src/common/daemon.ts';
+import { Flags } from '../../src/common/flags.ts';
+import { silentLog } from '../../src/common/log.ts';
+import { networkClient } from '../../src/network/rpc.ts';
+import { createNetworks } from '../../src/network/manager/create_networks.ts';
+import { aContext, anInstance } from '../builders.ts';
+import { startDaemon } from '../rigs/daemon.ts';
+import { needs } from '../rigs/needs.ts';
+import { startLan, type Host } from '../rigs/netns.ts';
+import { startRabbitmq } from '../rigs/rabbitmq.ts';
+import { atEnd, projectRoot, tempDir, type Scope } from '../rigs/tmp.ts';
+import { seenAs, startEcho, startGuest, stateOf } from './guests.ts';
+
+const skip = needs(
+  'root',
+  'nsenter',
+  'unshare',
+  'ip',
+  'iptables',
+  'dnsmasq',
+  'busybox',
+  'socat',
+  'ss',
+  'rabbitmq-server',
+);
+
+/** A real nova-network on a host of its own, with a broker on another, and this process as its caller. */
+async function aNetworkHost(scope: Scope) {
+  const { hosts } = await startLan(scope, ['net1', 'broker']);
+  const [net1, broker] = hosts as [Host, Host];
+  const before = await stateOf(net1);
+  const rabbit = await startRabbitmq(scope, { host: broker });
+  const state_path = tempDir(scope, 'state');
+  const sql_connection = `sqlite:///${join(state_path, 'nova.sqlite')}`;
+  const db = await connectDb(sql_connection);
+  atEnd(scope, () => db.destroy());
+  await syncDb(db);
+  await createNetworks({ db, flags: Flags.of() }, { fixed_range: '10.77.0.0/24' });
+  const flags = {
+    ...rabbit.flags,
+    rabbit_retry_interval: 0,
+    state_path,
+    sql_connection,
+    network_manager: 'nova.network.manager.FlatDHCPManager',
+    fixed_range: '10.77.0.0/24',
+    ec2_dmz_host: net1.address,
+    periodic_interval: 1,
+  };
+  const daemon = await startDaemon(scope, 'nova-network', { host: net1, flags });
+  const bus = await openBus(Flags.of(rabbit.flags), silentLog);
+  atEnd(scope, () => bus.close());
+  return { net1, before, daemon, db, network: networkClient(bus) };
+}
+
+async function fixedIpUntil(db: NovaDb, address: string, is: (row: { leased: number } | undefined) => boolean) {
+  for (let i = 0; i < 200; i++) {
+    const row = await db.selectFrom('fixed_ips').select('leased').where('address', '=', address).executeTakeFirst();
+    if (is(row)) return;
+    await sleep(50);
+  }
+  throw new Error(`the row of ${address} did not become as wanted in 10 s`);
+}
+
+test(
+  'guests get what nova-network gave their instances, also while it is away, and nothing of it is left',
+  { skip },
+  async (t) => {
+    const { net1, before, daemon, db, network } = await aNetworkHost(t);
+    const allocate = async () => {
+      const instance_id = await anInstance(db, { task_state: 'networking' });
+      const args = { instance_id, project_id: 'apollo', host: 'node1', hostname: 'web' };
+      const [nic] = await network.allocateForInstance(aContext(), args);
+      assert.ok(nic);
+      return { ...nic, instance_id };
+    };
+    const [first, second] = [await allocate(), await allocate()];
+
+    const guest = await startGuest(t, net1, first.mac);
+    assert.equal(await guest.dhcp(), `${first.address}/24 router 10.77.0.1 server 10.77.0.1 domain novalocal name web`);
+    await fixedIpUntil(db, first.address, (row) => row?.leased === 1);
+    await startEcho(t, net1, 8773);
+    assert.equal(await seenAs(guest, '169.254.169.254', 80), first.address);
+
+    await daemon.kill();
+    const late = await startGuest(t, net1, second.mac);
+    assert.match(await late.dhcp(), new RegExp(`^${second.address}/24 `));
+    assert.equal(await seenAs(late, '169.254.169.254', 80), second.address);
+    const running = await stateOf(net1);
+    await daemon.start();
+    await fixedIpUntil(db, second.address, (row) => row?.leased === 1);
+    assert.equal(await stateOf(net1), running);
+
+    await network.deallocateForInstance(aContext(), { instance_id: first.instance_id });
+    await net1.exec(['dhcp_release', 'br100', first.address, first.mac]); // what the lease's end does, without its two minutes
+    await fixedIpUntil(db, first.address, (row) => row === undefined);
+
+    await daemon.stop();
+    await guest.stop();
+    await late.stop();
+    const manage = [process.execPath, join(projectRoot(), 'bin/nova-manage'), `--flagfile=${daemon.flagfile}`];
+    await net1.exec([...manage, '--host=net1', 'network', 'take_down']);
+    assert.equal(await stateOf(net1), before);
+  },
+);

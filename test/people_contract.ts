@@ -1,0 +1,388 @@
+import assert from 'node:assert/strict';
+import { test, type TestContext } from 'node:test';
+import { activeRoles, addRole, authFlags, hasRole, standingOf } from '../src/common/auth/access.ts';
+import { DbAuthenticator } from '../src/common/auth/db_authenticator.ts';
+import { createKeyPair, importKeyPair } from '../src/common/auth/key_pairs.ts';
+import { DbTokens } from '../src/common/auth/tokens.ts';
+import { clock } from '../src/common/clock.ts';
+import { writing, type NovaDb } from '../src/common/db/connect.ts';
+import { deleteKeyPair, getKeyPair, listKeyPairs } from '../src/common/db/key_pairs.ts';
+import {
+  addMember,
+  createProject,
+  deleteProject,
+  getProject,
+  listProjects,
+  modifyProject,
+  projectMembers,
+  removeMember,
+} from '../src/common/db/projects.ts';
+import { projectQuota, quotaFlags, setQuota } from '../src/common/db/quotas.ts';
+import { deleteRole } from '../src/common/db/roles.ts';
+import { createUser, deleteUser, findUser, getUser, modifyUser } from '../src/common/db/users.ts';
+import {
+  AuthFailure,
+  Conflict,
+  InvalidInput,
+  KeyPairExists,
+  KeyPairNotFound,
+  ProjectExists,
+  ProjectNotFound,
+  UserExists,
+  UserNotFound,
+} from '../src/common/errors.ts';
+import { Flags } from '../src/common/flags.ts';
+import { anInstance, aProject, aUser } from './builders.ts';
+
+const rules = Flags.of().read(authFlags);
+const RSA =
+  'ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAAAQQDYV6nUxAAqKIBHPmcU2QTsu2JsJXVbEgsgOu4dj0YEyRqEHOnYQVlOAoNeJdKNFhcWyIbDXjxP2UWTTFIBHOCB me';
+
+/** What holds of users, projects, roles, quotas, key pairs and tokens, on every database. */
+export function peopleContract(
+  name: string,
+  database: (t: TestContext) => Promise<NovaDb>,
+  skip: string | false = false,
+) {
+  const it = (sentence: string, run: (db: NovaDb, t: TestContext) => Promise<void>): void =>
+    void test(`${name}: ${sentence}`, { skip }, async (t) => run(await database(t), t));
+  /** One write transaction. */
+  const write = <A extends unknown[], R>(
+    db: NovaDb,
+    work: (tx: Parameters<Parameters<typeof writing<R>>[1]>[0], ...args: A) => Promise<R>,
+    ...args: A
+  ): Promise<R> => writing(db, (tx) => work(tx, ...args));
+
+  // ------------------------------------------------------------------- users
+
+  it('a user without given keys gets two UUIDs', async (db) => {
+    const { access_key, secret_key } = await createUser(db, { name: 'ann' });
+
+    assert.match(access_key, /^[0-9a-f-]{36}$/);
+    assert.match(secret_key, /^[0-9a-f-]{36}$/);
+    assert.notEqual(access_key, secret_key);
+    assert.equal((await getUser(db, 'ann')).secret_key, secret_key);
+  });
+
+  it('a taken user name and a taken access key are refused, each by its own error', async (db) => {
+    await aUser(db, 'ann');
+
+    await assert.rejects(createUser(db, { name: 'ann' }), UserExists);
+    await assert.rejects(createUser(db, { name: 'bob', access_key: 'ann-access' }), Conflict);
+    assert.equal(await findUser(db, 'bob'), undefined);
+  });
+
+  it('of twenty who ask for one name at once, one gets it', async (db) => {
+    const asked = await Promise.allSettled(Array.from({ length: 20 }, () => createUser(db, { name: 'ann' })));
+
+    const refused = asked.flatMap((one) => (one.status === 'rejected' ? [one.reason as unknown] : []));
+    assert.equal(refused.length, 19);
+    assert.ok(refused.every((err) => err instanceof UserExists));
+  });
+
+  it('a name that would break URLs, headers or shells is refused', async (db) => {
+    for (const bad of ['', ' ', 'a b', 'a:b', 'a/b', "o'neil", '-x', 'é', 'a\n', 'x'.repeat(256)])
+      await assert.rejects(createUser(db, { name: bad }), InvalidInput, JSON.stringify(bad));
+    await assert.rejects(createUser(db, { name: 'ann', access_key: 'a:b' }), InvalidInput);
+  });
+
+  it('modifying a user changes what is given and keeps the rest', async (db) => {
+    await aUser(db, 'ann', { is_admin: true });
+    await aUser(db, 'bob');
+
+    await write(db, modifyUser, 'ann', { secret_key: 'new', is_admin: false });
+
+    const { access_key, secret_key, is_admin } = await getUser(db, 'ann');
+    assert.deepEqual(
+      { access_key, secret_key, is_admin },
+      { access_key: 'ann-access', secret_key: 'new', is_admin: 0 },
+    );
+    await assert.rejects(write(db, modifyUser, 'ann', { access_key: 'bob-access' }), Conflict);
+    await assert.rejects(write(db, modifyUser, 'eve', { is_admin: true }), UserNotFound);
+  });
+
+  it('a deleted user leaves no membership, role, key pair or token to the next one of that name', async (db) => {
+    await aProject(db, 'apollo', 'ann');
+    await aUser(db, 'bob');
+    await write(db, addMember, 'apollo', 'bob');
+    await addRole(db, rules, { user: 'bob', role: 'sysadmin', project: null });
+    await addRole(db, rules, { user: 'bob', role: 'sysadmin', project: 'apollo' });
+    await importKeyPair(db, 'bob', 'laptop', RSA);
+    const { token } = await new DbTokens({ db, flags: Flags.of() }).issue('bob', 'bob-access', null);
+
+    await write(db, deleteUser, 'bob');
+    await aUser(db, 'bob');
+
+    const standing = await standingOf(db, 'bob', 'apollo');
+    assert.equal(standing.member, false);
+    assert.deepEqual(standing.held, { global: [], project: [] });
+    assert.deepEqual(await listKeyPairs(db, 'bob'), []);
+    await assert.rejects(new DbTokens({ db, flags: Flags.of() }).check(token, null), AuthFailure);
+    await assert.rejects(write(db, deleteUser, 'eve'), UserNotFound);
+  });
+
+  it('a user who manages a project is not deleted, and nothing of it changes', async (db) => {
+    await aProject(db, 'apollo', 'ann');
+    await importKeyPair(db, 'ann', 'laptop', RSA);
+
+    await assert.rejects(write(db, deleteUser, 'ann'), /ann manages apollo/);
+
+    assert.equal((await getUser(db, 'ann')).id, 'ann');
+    assert.equal((await listKeyPairs(db, 'ann')).length, 1);
+  });
+
+  // ---------------------------------------------------------------- projects
+
+  it("a project's manager is a member, its description defaults to its name", async (db) => {
+    await aUser(db, 'ann');
+
+    await write(db, createProject, { name: 'web', manager: 'ann' });
+
+    const { description, project_manager } = await getProject(db, 'web');
+    assert.deepEqual({ description, project_manager }, { description: 'web', project_manager: 'ann' });
+    assert.deepEqual(await projectMembers(db, 'web'), ['ann']);
+    assert.deepEqual(
+      (await listProjects(db, 'ann')).map((project) => project.id),
+      ['web'],
+    );
+  });
+
+  it('a project of unknown people or of a taken name is refused whole', async (db) => {
+    await aProject(db, 'apollo', 'ann');
+
+    await assert.rejects(write(db, createProject, { name: 'web', manager: 'eve' }), UserNotFound);
+    await assert.rejects(write(db, createProject, { name: 'web', manager: 'ann', members: ['eve'] }), UserNotFound);
+    await assert.rejects(write(db, createProject, { name: 'apollo', manager: 'ann' }), ProjectExists);
+    assert.deepEqual(
+      (await listProjects(db)).map((project) => project.id),
+      ['apollo'],
+    );
+  });
+
+  it('a new manager becomes a member; the manager cannot be removed', async (db) => {
+    await aProject(db, 'apollo', 'ann');
+    await aUser(db, 'bob');
+
+    await write(db, modifyProject, 'apollo', { manager: 'bob' });
+
+    assert.deepEqual(await projectMembers(db, 'apollo'), ['ann', 'bob']);
+    await assert.rejects(write(db, removeMember, 'apollo', 'bob'), /bob manages apollo/);
+    await write(db, removeMember, 'apollo', 'ann');
+    assert.deepEqual(await projectMembers(db, 'apollo'), ['bob']);
+  });
+
+  it('a project with instances is not deleted; without, its roles and quotas go with it', async (db) => {
+    await aProject(db, 'apollo', 'ann');
+    await addRole(db, rules, { user: 'ann', role: 'netadmin', project: 'apollo' });
+    await write(db, setQuota, 'apollo', 'instances', 3);
+    const id = await anInstance(db);
+    await assert.rejects(write(db, deleteProject, 'apollo'), /apollo has 1 instances/);
+    await db.updateTable('instances').set({ deleted: 1 }).where('id', '=', id).execute();
+
+    await write(db, deleteProject, 'apollo');
+
+    await assert.rejects(getProject(db, 'apollo'), ProjectNotFound);
+    await write(db, createProject, { name: 'apollo', manager: 'ann' });
+    assert.equal((await projectQuota(db, Flags.of().read(quotaFlags), 'apollo')).instances, 10);
+    assert.deepEqual((await standingOf(db, 'ann', 'apollo')).held.project, []);
+  });
+
+  it('a user deleted while a project is made for it leaves no project without a manager', async (db) => {
+    for (let i = 0; i < 20; i++) {
+      await aUser(db, `u${i}`);
+      await Promise.allSettled([
+        write(db, createProject, { name: `p${i}`, manager: `u${i}` }),
+        write(db, deleteUser, `u${i}`),
+      ]);
+    }
+    for (const project of await listProjects(db)) assert.ok(await findUser(db, project.project_manager), project.id);
+  });
+
+  // ------------------------------------------------------------------- roles
+
+  it('a role is added twice without harm, and only once taken', async (db) => {
+    await aUser(db, 'ann');
+    const role = { user: 'ann', role: 'sysadmin', project: null };
+    await addRole(db, rules, role);
+    await addRole(db, rules, role);
+
+    assert.equal(await deleteRole(db, 'ann', 'sysadmin', null), true);
+    assert.equal(await deleteRole(db, 'ann', 'sysadmin', null), false);
+  });
+
+  it('a role in a project is for its members', async (db) => {
+    await aProject(db, 'apollo', 'ann');
+    await aUser(db, 'bob');
+
+    await assert.rejects(addRole(db, rules, { user: 'bob', role: 'sysadmin', project: 'apollo' }), /no member/);
+
+    assert.deepEqual((await standingOf(db, 'bob', 'apollo')).held.project, []);
+  });
+
+  it('sysadmin needs both the global and the project role', async (db) => {
+    await aProject(db, 'apollo', 'ann');
+    await aUser(db, 'bob');
+    await write(db, addMember, 'apollo', 'bob');
+    const acts = async () => hasRole(await standingOf(db, 'bob', 'apollo'), 'sysadmin', rules);
+
+    await addRole(db, rules, { user: 'bob', role: 'sysadmin', project: 'apollo' });
+    const with_project_role = await acts();
+    await addRole(db, rules, { user: 'bob', role: 'sysadmin', project: null });
+    const with_both = await acts();
+    await deleteRole(db, 'bob', 'sysadmin', 'apollo');
+
+    assert.deepEqual([with_project_role, with_both, await acts()], [false, true, false]);
+    assert.deepEqual(activeRoles(await standingOf(db, 'ann', 'apollo'), rules), ['projectmanager']);
+  });
+
+  // ------------------------------------------------------------------ quotas
+
+  it("a project's own limit holds before the flag's; null and -1 are no limit", async (db) => {
+    await aProject(db, 'apollo');
+    const flags = Flags.of({ quota_cores: -1, quota_volumes: 7 }).read(quotaFlags);
+
+    await write(db, setQuota, 'apollo', 'instances', 5);
+    await write(db, setQuota, 'apollo', 'instances', 2);
+    await write(db, setQuota, 'apollo', 'ram', null);
+
+    const { instances, cores, ram, volumes } = await projectQuota(db, flags, 'apollo');
+    assert.deepEqual({ instances, cores, ram, volumes }, { instances: 2, cores: null, ram: null, volumes: 7 });
+    await assert.rejects(write(db, setQuota, 'eve', 'instances', 1), ProjectNotFound);
+  });
+
+  // --------------------------------------------------------------- key pairs
+
+  it('a made key pair keeps no private key, and its name is taken until it is deleted', async (db) => {
+    await aUser(db, 'ann');
+
+    const { private_key, fingerprint } = await createKeyPair(db, 'ann', 'laptop');
+
+    assert.match(private_key, /^-----BEGIN RSA PRIVATE KEY-----/);
+    const kept = await getKeyPair(db, 'ann', 'laptop');
+    assert.equal(kept.fingerprint, fingerprint);
+    assert.ok(!JSON.stringify(kept).includes('PRIVATE'));
+    await assert.rejects(createKeyPair(db, 'ann', 'laptop'), KeyPairExists);
+    await assert.rejects(importKeyPair(db, 'ann', 'laptop', RSA), KeyPairExists);
+    assert.equal(await deleteKeyPair(db, 'ann', 'laptop'), true);
+    assert.equal(await deleteKeyPair(db, 'ann', 'laptop'), false);
+    await assert.rejects(getKeyPair(db, 'ann', 'laptop'), KeyPairNotFound);
+    await importKeyPair(db, 'ann', 'laptop', RSA);
+  });
+
+  it('a public key is imported as it is and in base64; what is none is refused', async (db) => {
+    await aUser(db, 'ann');
+
+    const plain = await importKeyPair(db, 'ann', 'a', `${RSA}\n`);
+    const encoded = await importKeyPair(db, 'ann', 'b', Buffer.from(RSA).toString('base64'));
+
+    assert.equal(plain.fingerprint, encoded.fingerprint);
+    assert.equal((await getKeyPair(db, 'ann', 'b')).public_key, RSA);
+    for (const bad of ['', 'ssh-rsa', 'ssh-rsa AAAA me', 'bm90IGEga2V5', `${RSA}\n${RSA}`])
+      await assert.rejects(importKeyPair(db, 'ann', 'c', bad), InvalidInput, bad);
+    await assert.rejects(importKeyPair(db, 'ann', '', RSA), InvalidInput);
+    await assert.rejects(importKeyPair(db, 'eve', 'c', RSA), UserNotFound);
+  });
+
+  // ------------------------------------------------------------- access keys
+
+  it("an access key alone means the project of the user's name, with :PROJECT that one", async (db) => {
+    await aProject(db, 'apollo', 'ann');
+    const authenticator = () => new DbAuthenticator({ db, flags: Flags.of() });
+
+    await assert.rejects(authenticator().identify('ann-access'), AuthFailure);
+    await write(db, createProject, { name: 'ann', manager: 'ann' });
+
+    assert.equal((await authenticator().identify('ann-access')).project_id, 'ann');
+    assert.deepEqual(await authenticator().identify('ann-access:apollo'), {
+      user_id: 'ann',
+      project_id: 'apollo',
+      is_admin: false,
+      roles: ['projectmanager'],
+      secret_key: 'ann-secret',
+    });
+    await assert.rejects(authenticator().identify('ann-access:'), AuthFailure);
+    await assert.rejects(authenticator().identify('nobody:apollo'), AuthFailure);
+  });
+
+  it('an outsider is refused, an administrator may use every existing project', async (db) => {
+    await aProject(db, 'apollo', 'ann');
+    await aUser(db, 'bob');
+    await aUser(db, 'root', { is_admin: true });
+    await aUser(db, 'sec');
+    await addRole(db, rules, { user: 'sec', role: 'itsec', project: null });
+    const authenticator = new DbAuthenticator({ db, flags: Flags.of() });
+
+    await assert.rejects(authenticator.identify('bob-access:apollo'), /bob is no member/);
+    const root = await authenticator.identify('root-access:apollo');
+    const sec = await authenticator.identify('sec-access:apollo');
+
+    assert.equal(root.is_admin, true);
+    assert.ok(['sysadmin', 'netadmin', 'cloudadmin', 'projectmanager'].every((role) => root.roles.includes(role)));
+    assert.deepEqual([sec.is_admin, sec.roles], [true, ['itsec']]);
+    await assert.rejects(authenticator.identify('root-access:nowhere'), AuthFailure);
+  });
+
+  it('who is removed from a project is refused there', async (db) => {
+    await aProject(db, 'apollo', 'ann');
+    await aUser(db, 'bob');
+    await write(db, addMember, 'apollo', 'bob');
+    assert.equal((await new DbAuthenticator({ db, flags: Flags.of() }).identify('bob-access:apollo')).user_id, 'bob');
+
+    await write(db, removeMember, 'apollo', 'bob');
+
+    await assert.rejects(new DbAuthenticator({ db, flags: Flags.of() }).identify('bob-access:apollo'), AuthFailure);
+  });
+
+  // ------------------------------------------------------------------ tokens
+
+  it("a token is for a user's access key or secret key, and nobody else's", async (db) => {
+    await aProject(db, 'apollo', 'ann');
+    await aUser(db, 'bob');
+    const tokens = new DbTokens({ db, flags: Flags.of() });
+
+    const by_access = await tokens.issue('ann', 'ann-access', null);
+    const by_secret = await tokens.issue('ann', 'ann-secret', 'apollo');
+
+    assert.equal(by_access.project_id, 'apollo');
+    assert.deepEqual(await tokens.check(by_access.token, null), {
+      user_id: 'ann',
+      project_id: 'apollo',
+      is_admin: false,
+      roles: ['projectmanager'],
+    });
+    assert.equal((await tokens.check(by_secret.token, 'apollo')).user_id, 'ann');
+    for (const [user, key, project] of [
+      ['ann', 'bob-access', null],
+      ['eve', 'ann-access', null],
+      ['bob', 'bob-access', null],
+      ['bob', 'bob-access', 'apollo'],
+      ['ann', 'ann-access', 'nowhere'],
+    ] as const)
+      await assert.rejects(tokens.issue(user, key, project), AuthFailure, `${user} ${key} ${project}`);
+    await assert.rejects(tokens.check(by_access.token, 'nowhere'), AuthFailure);
+    await assert.rejects(tokens.check('made up', null), AuthFailure);
+  });
+
+  it('the database holds no token, only its hash', async (db) => {
+    await aProject(db, 'apollo', 'ann');
+
+    const { token } = await new DbTokens({ db, flags: Flags.of() }).issue('ann', 'ann-access', null);
+
+    const rows = await db.selectFrom('auth_tokens').selectAll().execute();
+    assert.equal(rows.length, 1);
+    assert.ok(!JSON.stringify(rows).includes(token));
+  });
+
+  it('a token ends after --auth_token_ttl, and its row goes', async (db, t) => {
+    await aProject(db, 'apollo', 'ann');
+    const tokens = () => new DbTokens({ db, flags: Flags.of({ auth_token_ttl: 60 }) });
+    const { token } = await tokens().issue('ann', 'ann-access', null);
+    let later_s = 58;
+    t.mock.method(clock, 'now', () => new Date(Date.now() + later_s * 1000)); // once: a second mock would restore the first
+    assert.equal((await tokens().check(token, null)).user_id, 'ann');
+    later_s = 62;
+    await assert.rejects(tokens().check(token, null), /expired/);
+
+    assert.deepEqual(await db.selectFrom('auth_tokens').select('user_id').execute(), []);
+  });
+}

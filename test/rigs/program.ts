@@ -1,0 +1,1 @@
+export { Program, type ProgramSpec } from '../../scripts/program.ts';

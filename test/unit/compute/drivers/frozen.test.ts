@@ -1,0 +1,95 @@
+import assert from 'node:assert/strict';
+import { test, type TestContext } from 'node:test';
+import { clock, sleep } from '../../../../src/common/clock.ts';
+import { Conflict, InstanceNotFound } from '../../../../src/common/errors.ts';
+import { Flags } from '../../../../src/common/flags.ts';
+import { silentLog } from '../../../../src/common/log.ts';
+import { FakeDriver } from '../../../../src/compute/drivers/fake.ts';
+import { PowerState } from '../../../../src/compute/logic/power_state.ts';
+import { join } from 'node:path';
+import { tempDir } from '../../../rigs/tmp.ts';
+import { aGuestSpec } from './specs.ts';
+
+const never = new AbortController().signal;
+const guest = aGuestSpec();
+
+/** A host with one guest; `again` is its nova-compute after a kill. */
+async function aHost(t: TestContext) {
+  const flags = Flags.of({ fake_driver_state: join(tempDir(t), 'guests.json') });
+  const again = async () => {
+    const driver = new FakeDriver({ flags, log: silentLog });
+    await driver.initHost();
+    return driver;
+  };
+  const driver = await again();
+  await driver.spawn(guest, async () => undefined, never);
+  const state = async (of = driver) => (await of.getInfo(guest.name)).state;
+  return { driver, again, state };
+}
+
+test('a frozen guest stands still until every key is thawed, and says whether it did all the while', async (t) => {
+  const { driver, state } = await aHost(t);
+
+  await driver.freeze(guest.name, 'snap-1', 600);
+  await driver.freeze(guest.name, 'snap-2', 600);
+  await driver.freeze(guest.name, 'snap-1', 600);
+  assert.equal(await state(), PowerState.PAUSED);
+
+  assert.equal(await driver.thaw(guest.name, 'snap-1'), true);
+  assert.equal(await driver.thaw(guest.name, 'snap-1'), false);
+  assert.equal(await state(), PowerState.PAUSED);
+  assert.equal(await driver.thaw(guest.name, 'snap-2'), true);
+  assert.equal(await state(), PowerState.RUNNING);
+});
+
+test('a guest whose time is over runs again by itself, and the thaw that is late hears so', async (t) => {
+  const { driver, state } = await aHost(t);
+
+  await driver.freeze(guest.name, 'snap-1', 0.05);
+  for (let look = 0; look < 2000 && (await state()) !== PowerState.RUNNING; look++) await sleep(5);
+
+  assert.equal(await state(), PowerState.RUNNING);
+  assert.equal(await driver.thaw(guest.name, 'snap-1'), false);
+});
+
+test('a nova-compute that starts after a kill ends the freeze of the one before when its time is over', async (t) => {
+  const { driver, again, state } = await aHost(t);
+  await driver.freeze(guest.name, 'snap-1', 600);
+
+  const next = await again();
+  await next.listInstances();
+  assert.equal(await state(next), PowerState.PAUSED, 'its time is not over');
+  const later = new Date(Date.now() + 601_000);
+  t.mock.method(clock, 'now', () => later);
+  await next.listInstances();
+
+  assert.equal(await state(next), PowerState.RUNNING);
+});
+
+test('a nova-compute that ends in order leaves no guest frozen, and the thaw that is late hears so', async (t) => {
+  const { driver, again, state } = await aHost(t);
+  await driver.freeze(guest.name, 'snap-1', 600);
+  await driver.freeze(guest.name, 'snap-2', 600);
+
+  await driver.thawAll();
+
+  assert.equal(await state(), PowerState.RUNNING);
+  const next = await again();
+  assert.equal(await next.thaw(guest.name, 'snap-1'), false);
+  assert.equal(await state(next), PowerState.RUNNING);
+});
+
+test('a guest that somebody else had paused stays so, one that is off is not frozen, nor one that is not there', async (t) => {
+  const { driver, state } = await aHost(t);
+  const there = driver.guests.get(guest.name)!;
+
+  there.state = PowerState.PAUSED;
+  await driver.freeze(guest.name, 'snap-1', 600);
+  assert.equal(await driver.thaw(guest.name, 'snap-1'), true);
+  assert.equal(await state(), PowerState.PAUSED);
+
+  there.state = PowerState.SHUTOFF;
+  await assert.rejects(driver.freeze(guest.name, 'snap-1', 600), Conflict);
+  await assert.rejects(driver.freeze('instance-000000ff', 'snap-1', 600), InstanceNotFound);
+  assert.equal(await driver.thaw('instance-000000ff', 'snap-1'), false);
+});
