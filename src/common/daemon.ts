@@ -1,11 +1,10 @@
 import { closeSync, mkdirSync, openSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { sleep } from './clock.ts';
 import { coreFlags, dbFlags, rabbitFlags } from './core_flags.ts';
+import { atStart } from './db/at_start.ts';
 import { connectDb, type NovaDb } from './db/connect.ts';
-import { databaseErrorAtStart } from './db/failures.ts';
 import { ensureSchema } from './db/migrate.ts';
-import { DatabaseUnavailable, DatabaseUnusable, FlagsError, NovaError, errorText } from './errors.ts';
+import { FlagsError, NovaError, errorText } from './errors.ts';
 import { FlagsExit, loadFlags, type Flags } from './flags.ts';
 import { makeLog, type Log } from './log.ts';
 import type { RpcBus } from './rpc/bus.ts';
@@ -108,20 +107,9 @@ async function serve(binary: string, flags: Flags, log: Log, start: StartDaemon)
 
 /** Waits for a database that is not up yet. @throws DatabaseUnusable that names the flag, NovaError for a schema of another release */
 export async function openDatabase(flags: Flags, log: Log): Promise<NovaDb> {
-  const { sql_connection, sql_max_retries, sql_retry_interval } = flags.read(dbFlags);
-  const db = await connectDb(sql_connection);
-  for (let attempt = 1; ; attempt++) {
-    try {
-      await ensureSchema(db);
-      return db;
-    } catch (err) {
-      const may_pass = err instanceof DatabaseUnavailable && !(err instanceof DatabaseUnusable);
-      if (!may_pass || (sql_max_retries >= 0 && attempt > sql_max_retries))
-        throw databaseErrorAtStart(err, sql_connection);
-      log.warn({ err, attempt }, 'database not reached, trying on');
-      await sleep(sql_retry_interval * 1000);
-    }
-  }
+  const db = await connectDb(flags.read(dbFlags).sql_connection);
+  await atStart({ flags, log }, () => ensureSchema(db));
+  return db;
 }
 
 /** `max_retries`: instead of the flag's. */

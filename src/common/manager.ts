@@ -2,7 +2,7 @@ import type { RequestContext } from './context.ts';
 
 /** What a Service hosts: its contract's methods, and these. */
 export interface Manager {
-  /** Runs before the service takes work; a failure ends the process with the message. */
+  /** Runs before the service takes work, and once more where the database went away in it; another failure ends the process with its message. */
   initHost(signal: AbortSignal): Promise<void>;
   /** Every `--periodic_interval` seconds; a failure is logged and the next run still comes. */
   periodicTasks(ctx: RequestContext): Promise<void>;

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { atMost, clock, sleep } from './clock.ts';
 import { adminContext, type RequestContext } from './context.ts';
 import { nameFlags, serviceFlags, coreFlags } from './core_flags.ts';
+import { atStart } from './db/at_start.ts';
 import type { CastHint, NovaDb } from './db/connect.ts';
 import {
   heartbeat,
@@ -76,17 +77,7 @@ export class Service<T extends RpcInterface<T>> implements Running {
   async #start(): Promise<void> {
     const { db, bus, log, contract, manager, host, binary } = this.#o;
     const topic = contract.topic;
-    const agreed = this.#agreedFlags();
-    if (!this.#flags.ignore_flag_mismatch) await this.#checkAgreement(agreed);
-    await registerService(db, this.#registration());
-    try {
-      // Once more: another that started at the same moment was not there before.
-      if (!this.#flags.ignore_flag_mismatch) await this.#checkAgreement(agreed);
-      await manager.initHost(this.#stop.signal);
-    } catch (err) {
-      await this.#signOff();
-      throw err;
-    }
+    await atStart(this.#o, () => this.#takeHost());
     this.#worker = new JobWorker({
       db,
       log,
@@ -102,11 +93,26 @@ export class Service<T extends RpcInterface<T>> implements Running {
     this.#consumer = await bus.consume(topic, host, (message) => this.#handle(message), {
       prefetch: this.#flags.max_concurrent_jobs + 32,
     });
-    await this.#worker.start();
+    await atStart(this.#o, () => this.#worker.start());
     bus.onReconnect(() => void this.#worker.poll());
     this.#loop(this.#flags.report_interval, () => this.#report());
     this.#loop(this.#flags.periodic_interval, () => manager.periodicTasks(adminContext({ signal: this.#stop.signal })));
     log.info({ binary, topic, host }, 'service started');
+  }
+
+  /** The services row and the manager's first look at its host. Safe to run again. */
+  async #takeHost(): Promise<void> {
+    const agreed = this.#agreedFlags();
+    if (!this.#flags.ignore_flag_mismatch) await this.#checkAgreement(agreed);
+    await registerService(this.#o.db, this.#registration());
+    try {
+      // Once more: another that started at the same moment was not there before.
+      if (!this.#flags.ignore_flag_mismatch) await this.#checkAgreement(agreed);
+      await this.#o.manager.initHost(this.#stop.signal);
+    } catch (err) {
+      await this.#signOff();
+      throw err;
+    }
   }
 
   #jobMethods(): Map<string, JobMethod> {

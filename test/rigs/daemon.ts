@@ -14,7 +14,7 @@ export interface DaemonOptions {
   env?: Record<string, string | undefined>;
   /** More of the command line, after --flagfile. */
   args?: readonly string[];
-  /** From start to `ready`; default 30 s. */
+  /** From start to `ready`; default 90 s: the machine may be busy. */
   timeout_ms?: number;
 }
 
@@ -39,7 +39,7 @@ export class Daemon {
   /** Where in the log file this run's lines begin. */
   #begin = 0;
 
-  constructor(dir: string, binary: string, { flags, host, env, args = [], timeout_ms = 30_000 }: DaemonOptions) {
+  constructor(dir: string, binary: string, { flags, host, env, args = [], timeout_ms = 90_000 }: DaemonOptions) {
     const own = host ? { my_ip: host.address, host: host.name } : {};
     this.dir = dir;
     this.flagfile = join(dir, 'nova.flags');

@@ -5,7 +5,7 @@ import { sleep } from '../../../src/common/clock.ts';
 import type { RequestContext } from '../../../src/common/context.ts';
 import { writing, type NovaDb } from '../../../src/common/db/connect.ts';
 import { castJob } from '../../../src/common/db/jobs.ts';
-import { FlagMismatch, NotFound, RpcUnavailable } from '../../../src/common/errors.ts';
+import { DatabaseUnavailable, FlagMismatch, NotFound, RpcUnavailable } from '../../../src/common/errors.ts';
 import { Flags } from '../../../src/common/flags.ts';
 import { silentLog, type Log } from '../../../src/common/log.ts';
 import type { Manager } from '../../../src/common/manager.ts';
@@ -25,7 +25,10 @@ class EchoManager implements EchoRpc, Manager {
   letGo: () => void = () => undefined;
   readonly #let_go = new Promise<void>((resolve) => (this.letGo = resolve));
   periods = 0;
-  async initHost(): Promise<void> {}
+  readonly initHost: () => Promise<void>;
+  constructor(initHost = async (): Promise<void> => undefined) {
+    this.initHost = initHost;
+  }
   async periodicTasks(): Promise<void> {
     this.periods++;
     if (this.periods === 1) throw new Error('the first period goes wrong');
@@ -54,11 +57,12 @@ async function start(
     binary?: string;
     flags?: Record<string, unknown>;
     log?: Log;
+    initHost?: () => Promise<void>;
   } = {},
 ) {
   const db = over.db ?? (await aDatabase(t));
   const bus = over.bus ?? new MemoryBus();
-  const manager = new EchoManager();
+  const manager = new EchoManager(over.initHost);
   publishCasts(db, bus, silentLog);
   const service = await Service.start({
     db,
@@ -95,6 +99,22 @@ test('a service answers its contract by the wire names, and nothing else of its 
   assert.equal(await echo.at('node1').echo(aContext(), { word: 'hello' }), 'ann said hello');
   for (const method of ['secret', 'initHost', 'constructor'])
     await assert.rejects(bus.call({ topic: 'echo', host: null }, { method, args: {}, context: aContext() }), NotFound);
+});
+
+test('a database that goes away during the start is waited for, as long as --sql_max_retries says', async (t) => {
+  let outages = 2;
+  const initHost = async () => {
+    if (outages-- > 0) throw new DatabaseUnavailable('away', { details: { reason: 'refused', remedy: 'start it' } });
+  };
+  const { echo } = await start(t, { initHost, flags: { sql_max_retries: 2, sql_retry_interval: 0 } });
+  assert.equal(await echo.at('node1').echo(aContext(), { word: 'here' }), 'ann said here');
+
+  outages = 2;
+  await assert.rejects(
+    start(t, { initHost, flags: { sql_max_retries: 1, sql_retry_interval: 0 } }),
+    /--sql_connection=sqlite:.*: refused .*; start it/,
+  );
+  assert.equal(outages, 0);
 });
 
 test('a cast of a committed transaction reaches the manager', async (t) => {
