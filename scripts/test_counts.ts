@@ -6,15 +6,19 @@ export interface Counts {
   skipped: number;
 }
 
-/** A reporter for node:test that prints how many tests passed, failed and were skipped, as JSON, and nothing else. Node asks for the default export. */
+/** Of each test file, by its path; a file that could not be run is one failed test of that name. */
+export type FileCounts = Record<string, Counts>;
+
+/** A reporter for node:test that prints FileCounts as JSON, and nothing else. Node asks for the default export. */
 export default async function* testCounts(events: AsyncIterable<TestEvent>): AsyncGenerator<string> {
-  const counts: Counts = { passed: 0, failed: 0, skipped: 0 };
+  const files: FileCounts = {};
   for await (const { type, data } of events) {
     if (type !== 'test:pass' && type !== 'test:fail') continue;
     if (data.details.type === 'suite') continue;
+    const counts = (files[data.file ?? data.name] ??= { passed: 0, failed: 0, skipped: 0 });
     if (data.skip !== undefined || data.todo !== undefined) counts.skipped++;
     else if (type === 'test:pass') counts.passed++;
     else counts.failed++;
   }
-  yield JSON.stringify(counts);
+  yield JSON.stringify(files);
 }
