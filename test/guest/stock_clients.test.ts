@@ -68,7 +68,7 @@ async function aRig(t: Scope): Promise<Rig> {
 
   const client = async (script: string, more: Record<string, string> = {}) => {
     const env = { HOME: dir, KERNEL: tiny.kernel, RAMDISK: tiny.ramdisk, ROOTFS: tiny.rootfs, AWS_PAGER: '', ...more };
-    const argv = ['bash', '-euo', 'pipefail', '-c', `shopt -s expand_aliases; . ${dir}/novarc\n${script}`];
+    const argv = ['bash', '--norc', '-euo', 'pipefail', '-c', `shopt -s expand_aliases; . ${dir}/novarc\n${script}`];
     return (await execute(argv, { cwd: dir, env, timeout_ms: BOOT_MS })).stdout.trim();
   };
   writeFileSync(join(dir, 'cloud.py'), CONNECT);

@@ -33,7 +33,12 @@ const MANAGE = join(projectRoot(), 'bin/nova-manage');
 
 const spawn = (argv: readonly string[], cwd: string): Ran => {
   const [program = '', ...args] = argv;
-  const { status, stdout, stderr } = spawnSync(program, args, { cwd, encoding: 'utf8', timeout: 60_000 });
+  const { status, stdout, stderr } = spawnSync(program, args, {
+    cwd,
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'pipe'], // a socket as its input makes bash read /etc/bash.bashrc
+    timeout: 120_000,
+  });
   return { code: status, out: stdout, err: stderr };
 };
 
