@@ -1,3 +1,4 @@
+import { Address6 } from 'ip-address';
 import type { FirewallCard, FirewallRows } from '../../common/db/guest_firewall.ts';
 import type { AddressSet } from '../../common/linux/ipset.ts';
 import type { HeadRule, Tables, WantedTable } from '../../common/linux/iptables_text.ts';
@@ -34,6 +35,7 @@ type Version = 'v4' | 'v6';
  *           provider: what no guest is sent, dropped
  *           sg-ID: one rule of the group a line; every guest of the host that is in the group jumps there
  *   nat     of ebtables: PREROUTING -> sources -> by tap -> from-ID-CARD: only the card's own MAC and addresses, no DHCP server
+ *   mangle  of ip6tables: PREROUTING -> neighbours -> by tap -> from-ID-CARD: claims no address but the card's own
  *
  * Of a group's members the addresses are in the set nova-sg-ID (nova-sg6-ID). Source: Nova 2011.3
  * nova/virt/libvirt/firewall.py, IptablesFirewallDriver; there, anti-spoofing was nwfilter's.
@@ -46,7 +48,7 @@ export function instanceFirewall(rows: FirewallRows, policy: FirewallPolicy): In
   return {
     tables: {
       v4: filter('v4'),
-      v6: policy.use_ipv6 ? filter('v6') : [],
+      v6: policy.use_ipv6 ? [...filter('v6'), neighboursTable(all)] : [],
       frames: [framesTable(all, policy), reflectedTable(all)],
     },
     taps: all.map(({ tap }) => tap),
@@ -122,8 +124,10 @@ function filterTable(
 const addressesOf = (card: Pick<Card, 'addresses' | 'cidr_v6' | 'mac'>, version: Version): string[] =>
   version === 'v4' ? card.addresses : card.cidr_v6 === null ? [] : [eui64Address(card.cidr_v6, card.mac)];
 
-/** Neighbour solicitation and advertisement: without them no IPv6 address is found. */
-const NEIGHBOURS = [135, 136];
+const SOLICITATION = 135;
+const ADVERTISEMENT = 136;
+/** Without them no IPv6 address is found. */
+const NEIGHBOURS = [SOLICITATION, ADVERTISEMENT];
 const ROUTER_ADVERTISEMENT = 134;
 
 /** What the guest's own network may send it before any group is asked. */
@@ -198,9 +202,11 @@ function framesTable(cards: readonly Card[], { use_ipv6 }: FirewallPolicy): Want
   };
 }
 
+const ownV6 = (card: Card): string[] => [eui64Address('fe80::/64', card.mac), ...addressesOf(card, 'v6')];
+
 function ownFrames(card: Card, use_ipv6: boolean): string[] {
   const { mac, addresses } = card;
-  const v6 = [eui64Address('fe80::/64', mac), ...addressesOf(card, 'v6'), '::'];
+  const v6 = [...ownV6(card), '::'];
   return [
     `-s ! ${mac} -j DROP`,
     '-p IPv4 --ip-proto udp --ip-sport 67 -j DROP',
@@ -219,6 +225,38 @@ function ownFrames(card: Card, use_ipv6: boolean): string[] {
 }
 
 /**
+ * What a guest says of addresses inside a packet: whose it advertises, and whose it asks for from `::`, by which it says
+ * that it is taking it. ebtables sees the source only. Frames to other guests and to this host pass here.
+ */
+function neighboursTable(cards: readonly Card[]): WantedTable {
+  const chains: Record<string, string[]> = {
+    neighbours: cards.map(({ tap, from }) => `-m physdev --physdev-in ${tap} -j $${from}`),
+  };
+  for (const card of cards)
+    chains[card.from] = [...ownV6(card).map((own) => `${neighbourTarget(own)} -j RETURN`), '-j DROP'];
+  const jump = (from: string, type: number): HeadRule => ({
+    rule: `${from}-p ipv6-icmp -m icmp6 --icmpv6-type ${type} -j $neighbours`,
+    place: 'any',
+  });
+  return {
+    table: 'mangle',
+    chains,
+    shared: SHARED_CHAINS.mangle,
+    builtin: { PREROUTING: [jump('', ADVERTISEMENT), jump('-s ::/128 ', SOLICITATION)] },
+  };
+}
+
+/**
+ * Matches the target address of a neighbour solicitation or advertisement, for which the kernel needs xt_u32. ICMPv6 must
+ * follow the header of IPv6 at once: in an extension header between them, a guest could put its own address at this place.
+ */
+export function neighbourTarget(address: string): string {
+  const hex = new Address6(address).bigInt().toString(16).padStart(32, '0');
+  const words = [0, 4, 8, 12].map((at) => `0x${(48 + at).toString(16)}=0x${parseInt(hex.slice(2 * at, 2 * at + 8), 16).toString(16)}`); // prettier-ignore
+  return `-m u32 --u32 "${['0x6>>0x18=0x3a', ...words].join('&&')}"`;
+}
+
+/**
  * A packet to a guest's own floating address turns around in the bridge, at the guest's own port: by then it is for the
  * guest's MAC. Nothing else may turn around there, above all no broadcast, in which a guest would meet itself.
  */
@@ -231,7 +269,7 @@ function reflectedTable(cards: readonly Card[]): WantedTable {
   };
 }
 
-const empty = (table: 'filter' | 'nat', shared: WantedTable['shared']): WantedTable => ({
+const empty = (table: WantedTable['table'], shared: WantedTable['shared']): WantedTable => ({
   table,
   chains: {},
   shared,
@@ -241,6 +279,6 @@ const empty = (table: 'filter' | 'nat', shared: WantedTable['shared']): WantedTa
 /** The tables that hold rules of ours, to take them away. */
 export const NO_INSTANCES: Required<Tables> = {
   v4: [empty('filter', SHARED_CHAINS.filter)],
-  v6: [empty('filter', SHARED_CHAINS.filter)],
+  v6: [empty('filter', SHARED_CHAINS.filter), empty('mangle', SHARED_CHAINS.mangle)],
   frames: [empty('nat', {}), empty('filter', {})],
 };

@@ -6,7 +6,7 @@ import { Host, hostFlags, needing, rootHelper } from '../../../common/linux/host
 import { IpSets } from '../../../common/linux/ipset.ts';
 import { Iptables } from '../../../common/linux/iptables.ts';
 import type { Log } from '../../../common/log.ts';
-import { NO_INSTANCES, SET_PREFIX, type InstanceFirewall } from '../../logic/instance_firewall.ts';
+import { neighbourTarget, NO_INSTANCES, SET_PREFIX, type InstanceFirewall } from '../../logic/instance_firewall.ts';
 import type { FirewallDriver } from '../driver.ts';
 
 export const iptablesFirewallFlags = defineFlags({ use_ipv6: boolean(false, 'Give networks and guests IPv6 as well') });
@@ -42,7 +42,9 @@ export class IptablesFirewallDriver implements FirewallDriver {
         `security groups need ${missing.join(', ')}: install them, or do without, with --firewall_driver=${NO_FIREWALL}`,
       );
     await this.#bridgesFilter('iptables', signal);
-    if (this.#use_ipv6) await this.#bridgesFilter('ip6tables', signal);
+    if (!this.#use_ipv6) return;
+    await this.#bridgesFilter('ip6tables', signal);
+    await this.#judgesNeighbours(signal);
   }
 
   async look({ tables, sets, taps }: InstanceFirewall, signal: AbortSignal): Promise<Difference[]> {
@@ -81,6 +83,17 @@ export class IptablesFirewallDriver implements FirewallDriver {
     if ((await this.#host.read(path))?.trim() !== '1')
       throw new BackendUnavailable(`${name} stays 0 after it was set to 1: rules between guests would do nothing`);
     this.#log.info({ name }, 'packets on bridges are filtered');
+  }
+
+  /** Tries the match that guests' rules need: without it they would be refused when the first guest is launched. */
+  async #judgesNeighbours(signal: AbortSignal): Promise<void> {
+    const chain = `${BINARY}-trial`;
+    const restore = (lines: string[], ok: number[]) =>
+      this.#host.run(['ip6tables-restore', '--noflush', '-w', '10'], { input: ['*mangle', ...lines, 'COMMIT', ''].join('\n'), ok, signal }); // prettier-ignore
+    const trial = restore([`:${chain} - [0:0]`, `-A ${chain} ${neighbourTarget('::')} -j RETURN`], [0]);
+    await needing("dropping guests' forged neighbour advertisements, with the kernel's module xt_u32", trial);
+    // Not in one with the above, of which then the kernel would hear nothing. A chain that stays goes when rules are applied.
+    await restore([`-F ${chain}`, `-X ${chain}`], [0, 1, 2, 3, 4]);
   }
 
   async apply({ tables, sets }: InstanceFirewall, signal: AbortSignal): Promise<void> {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { FirewallRows } from '../../../../src/common/db/guest_firewall.ts';
 import { restoreText } from '../../../../src/common/linux/iptables_text.ts';
-import { instanceFirewall } from '../../../../src/compute/logic/instance_firewall.ts';
+import { instanceFirewall, NO_INSTANCES } from '../../../../src/compute/logic/instance_firewall.ts';
 
 const POLICY = { allow_project_net_traffic: true, use_ipv6: false };
 const card = (instance_id: number, n: number) => ({
@@ -184,4 +184,35 @@ test('a card with several addresses has one tap and one chain for what it sends,
   const from = tables.frames?.[0]?.chains['from-a-0'] ?? [];
   for (const address of ['10.0.0.2', '10.0.0.9'])
     assert.equal(from.filter((line) => line.includes(address) && line.endsWith('-j RETURN')).length, 2, address);
+});
+
+test('with IPv6 a card claims its own two addresses only, in packets whose ICMPv6 follows the header at once', () => {
+  const two = rows({ cards: [card(10, 2), { ...card(10, 3), cidr_v6: null }] });
+
+  const [filter, neighbours, ...more] = instanceFirewall(two, { ...POLICY, use_ipv6: true }).tables.v6;
+
+  assert.deepEqual([filter?.table, neighbours?.table, more], ['filter', 'mangle', []]);
+  assert.deepEqual(neighbours?.builtin, {
+    PREROUTING: [
+      { rule: '-p ipv6-icmp -m icmp6 --icmpv6-type 136 -j $neighbours', place: 'any' },
+      { rule: '-s ::/128 -p ipv6-icmp -m icmp6 --icmpv6-type 135 -j $neighbours', place: 'any' },
+    ],
+  });
+  assert.deepEqual(neighbours.chains, {
+    neighbours: ['-m physdev --physdev-in novaa-0 -j $from-a-0', '-m physdev --physdev-in novaa-1 -j $from-a-1'],
+    'from-a-0': [
+      '-m u32 --u32 "0x6>>0x18=0x3a&&0x30=0xfe800000&&0x34=0x0&&0x38=0x163eff&&0x3c=0xfe000002" -j RETURN',
+      '-m u32 --u32 "0x6>>0x18=0x3a&&0x30=0xfd000000&&0x34=0x0&&0x38=0x163eff&&0x3c=0xfe000002" -j RETURN',
+      '-j DROP',
+    ],
+    'from-a-1': [
+      '-m u32 --u32 "0x6>>0x18=0x3a&&0x30=0xfe800000&&0x34=0x0&&0x38=0x163eff&&0x3c=0xfe000003" -j RETURN',
+      '-j DROP',
+    ],
+  });
+  assert.ok(
+    NO_INSTANCES.v6.some(({ table }) => table === 'mangle'),
+    'it is taken down',
+  );
+  assert.deepEqual(instanceFirewall(two, POLICY).tables.v6, []);
 });
