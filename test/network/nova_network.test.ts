@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import test from 'node:test';
 import { sleep } from '../../src/common/clock.ts';
 import { connectDb, type NovaDb } from '../../src/common/db/connect.ts';
+import { moveNetwork } from '../../src/common/db/networks.ts';
 import { syncDb } from '../../src/common/db/migrate.ts';
 import { openBus } from '../../src/common/daemon.ts';
 import { Flags } from '../../src/common/flags.ts';
@@ -106,5 +107,48 @@ test(
     const manage = [process.execPath, join(projectRoot(), 'bin/nova-manage'), `--flagfile=${daemon.flagfile}`];
     await net1.exec([...manage, '--host=net1', 'network', 'take_down']);
     assert.equal(await stateOf(net1), before);
+  },
+);
+
+test(
+  'a guest that knows the gateway by the MAC of its former host reaches it at the new one without asking anew',
+  { skip },
+  async (t) => {
+    const { hosts } = await startLan(t, ['net1', 'net2', 'guest']);
+    const [net1, net2, guest] = hosts as [Host, Host, Host];
+    const state_path = tempDir(t, 'state');
+    const sql_connection = `sqlite:///${join(state_path, 'nova.sqlite')}`;
+    const db = await connectDb(sql_connection);
+    atEnd(t, () => db.destroy());
+    await syncDb(db);
+    await createNetworks({ db, flags: Flags.of() }, { fixed_range: '10.77.0.0/24' });
+    const start = (host: Host) => {
+      const network = { network_manager: 'nova.network.manager.FlatDHCPManager', fixed_range: '10.77.0.0/24', flat_interface: 'eth1' }; // prettier-ignore
+      const own = { state_path: join(state_path, host.name), ec2_dmz_host: host.address };
+      const flags = { fake_rabbit: true, sql_connection, periodic_interval: 1, ...network, ...own };
+      return startDaemon(t, 'nova-network', { host, flags });
+    };
+    const macOf = async (host: Host) => (await host.exec(['cat', '/sys/class/net/br100/address'])).stdout.trim();
+    const known = async () => /lladdr (\S+)/.exec((await guest.exec(['ip', 'neigh', 'show', '10.77.0.1'])).stdout)?.[1];
+    const pings = () => guest.exec(['ping', '-c1', '-W2', '10.77.0.1']);
+    await start(net1);
+    await guest.exec(['ip', 'addr', 'add', '10.77.0.9/24', 'dev', 'eth1']);
+    await pings();
+    assert.equal(await known(), await macOf(net1));
+
+    await moveNetwork(db, 1, 'net2');
+    for (
+      const deadline = Date.now() + 30_000;
+      (await net1.exec(['ip', 'addr'])).stdout.includes('10.77.0.1/24');
+      await sleep(200)
+    )
+      // prettier-ignore
+      assert.ok(Date.now() < deadline, 'net1 keeps the gateway address');
+    await start(net2);
+
+    const mac = await macOf(net2);
+    for (const deadline = Date.now() + 15_000; (await known()) !== mac; await sleep(100))
+      assert.ok(Date.now() < deadline, `the guest still has ${await known()}, not ${mac}`);
+    await pings();
   },
 );

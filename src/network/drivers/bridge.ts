@@ -46,8 +46,8 @@ const device = async (host: Host, name: string, signal: AbortSignal): Promise<De
   return found?.find((one) => one.ifname === name) ?? null;
 };
 
-/** Source: Nova 2011.2 nova/network/linux_net.py, ensure_bridge. @throws InvalidInput, BackendUnavailable */
-export async function ensureBridge(host: Host, spec: BridgeSpec, signal: AbortSignal): Promise<void> {
+/** See NetworkDriver.ensureBridge. Source: Nova 2011.2 nova/network/linux_net.py. @throws InvalidInput, BackendUnavailable */
+export async function ensureBridge(host: Host, spec: BridgeSpec, signal: AbortSignal): Promise<string[]> {
   const { bridge } = spec;
   checkName(bridge);
   let there = await device(host, bridge, signal);
@@ -71,6 +71,8 @@ export async function ensureBridge(host: Host, spec: BridgeSpec, signal: AbortSi
   if (!there.flags.includes('UP')) await host.run(['ip', 'link', 'set', 'dev', bridge, 'up'], { signal });
   for (const gateway of [...spec.gateways, ...spec.gateways_v6]) await ensureAddress(host, there, gateway, signal);
   if (spec.interface !== null) await enslave(host, spec.interface, bridge, signal);
+  const { addr_info } = there;
+  return spec.gateways.map(({ address }) => address).filter((address) => !addr_info.some((had) => had.local === address)); // prettier-ignore
 }
 
 /**

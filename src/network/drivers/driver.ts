@@ -50,7 +50,8 @@ export interface LeftOver {
 export interface NetworkDriver {
   /** Checks programs and rights, turns forwarding on, puts 169.254.169.254 on `lo` where `metadata`. Before work is taken. */
   initHost(options: { metadata: boolean }, signal: AbortSignal): Promise<void>;
-  ensureBridge(spec: BridgeSpec, signal: AbortSignal): Promise<void>;
+  /** @returns those of the IPv4 gateway addresses that were not there before */
+  ensureBridge(spec: BridgeSpec, signal: AbortSignal): Promise<string[]>;
   /**
    * When it returns, the DHCP server of these networks' bridge runs and has been told of exactly these guests.
    * @param leased those of them that DHCP answers are out to: what a server that starts now must know

@@ -10,7 +10,7 @@ export class FakeNetworkDriver implements NetworkDriver {
   readonly dhcp = new Map<string, { networks: DhcpNetworks; hosts: DhcpHost[]; told: number }>();
   firewall: Firewall | null = null;
   addresses: HostAddress[] = [];
-  /** Floating addresses that neighbours were told of, and those whose connections were ended. */
+  /** Addresses that neighbours were told of, and floating ones whose connections were ended. */
   readonly announced: string[] = [];
   readonly ended: string[] = [];
   /** What a DHCP server has said; a test adds to it. */
@@ -22,7 +22,7 @@ export class FakeNetworkDriver implements NetworkDriver {
     this.metadata_ip ||= metadata;
   }
 
-  async ensureBridge(spec: BridgeSpec): Promise<void> {
+  async ensureBridge(spec: BridgeSpec): Promise<string[]> {
     const had = this.made.get(spec.bridge);
     const more = <A extends { address: string }>(before: readonly A[], now: readonly A[]) => [
       ...before.filter(({ address }) => !now.some((one) => one.address === address)),
@@ -31,6 +31,8 @@ export class FakeNetworkDriver implements NetworkDriver {
     const gateways = more(had?.gateways ?? [], spec.gateways);
     const gateways_v6 = more(had?.gateways_v6 ?? [], spec.gateways_v6);
     this.made.set(spec.bridge, { ...spec, gateways, gateways_v6 });
+    const before = had?.gateways.map(({ address }) => address) ?? [];
+    return spec.gateways.map(({ address }) => address).filter((address) => !before.includes(address));
   }
 
   async updateDhcp(networks: DhcpNetworks, hosts: readonly DhcpHost[]): Promise<void> {

@@ -102,11 +102,12 @@ export class LinuxNetDriver implements NetworkDriver {
     return stdout.includes(`${METADATA_IP}/32`);
   }
 
-  ensureBridge(spec: BridgeSpec, signal: AbortSignal): Promise<void> {
+  ensureBridge(spec: BridgeSpec, signal: AbortSignal): Promise<string[]> {
     return this.#bridges.take(async () => {
       if (spec.vlan !== null) await this.#vlans.ensure(vlanName(spec), spec.vlan, signal);
-      await ensureBridge(this.#host, spec, signal);
+      const come = await ensureBridge(this.#host, spec, signal);
       if (spec.gateways.length > 0) await keepGuestsHere(this.#host, spec.bridge, signal);
+      return come;
     });
   }
 

@@ -48,8 +48,8 @@ export class LookingDriver implements NetworkDriver {
     await this.#dry('this host', () => this.#linux.initHost(options, signal));
   }
 
-  async ensureBridge(spec: BridgeSpec, signal: AbortSignal): Promise<void> {
-    await this.#dry(`interface ${spec.bridge}`, () => this.#linux.ensureBridge(spec, signal));
+  async ensureBridge(spec: BridgeSpec, signal: AbortSignal): Promise<string[]> {
+    return (await this.#dry(`interface ${spec.bridge}`, () => this.#linux.ensureBridge(spec, signal))) ?? [];
   }
 
   async updateDhcp(networks: DhcpNetworks, hosts: readonly DhcpHost[]): Promise<void> {

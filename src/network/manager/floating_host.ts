@@ -1,14 +1,14 @@
 import { everFloating, floatingIpsOfHost } from '../../common/db/floating_ips.ts';
 import { errorText } from '../../common/errors.ts';
-import { boolean, defineFlags, string, type FlagValues } from '../../common/flags.ts';
+import { defineFlags, string, type FlagValues } from '../../common/flags.ts';
 import type { HostAddress } from '../drivers/driver.ts';
 import type { Forward } from '../logic/firewall.ts';
+import { announceFlags, announceNew } from './announce.ts';
 import type { NetworkManagerDeps } from './deps.ts';
 
 export const floatingFlags = defineFlags({
   public_interface: string('eth0', 'Interface that carries floating addresses; of one in a bridge, the bridge does'),
-  // Nova's was false, since it failed without arping; here the host that lacks it goes without.
-  send_arp_for_ha: boolean(true, 'Tell neighbours by ARP of a floating address that comes to this host'),
+  ...announceFlags,
 });
 
 /**
@@ -51,11 +51,7 @@ export class FloatingHost {
     const now = new Map(forwards.map(({ address, fixed }) => [address, fixed]));
     const turned = before.filter(({ address, fixed }) => now.get(address) !== fixed).map(({ address }) => address);
     await driver.endFlows(turned, signal);
-    if (device !== null && this.#flags.send_arp_for_ha && come.length > 0)
-      // Not waited for, since it takes a second; it logs what goes wrong.
-      void driver
-        .announce(device, come, signal)
-        .catch((err: unknown) => this.#d.log.warn({ err }, 'gratuitous ARP not sent'));
+    if (device !== null) announceNew(this.#d, this.#flags, device, come, signal);
     for (const why of [own, problem]) if (why !== null) this.#d.log.error({ why }, 'floating addresses not as wanted');
     return own ?? problem;
   }

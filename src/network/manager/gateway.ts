@@ -13,6 +13,7 @@ import type { DhcpEvent, DhcpNetwork } from '../logic/dhcp_hosts.ts';
 import { networkFirewall, type Forward } from '../logic/firewall.ts';
 import type { VpnForward } from '../logic/project_rules.ts';
 import { claimRange, dnsOf } from './address_book.ts';
+import { announceFlags, announceNew } from './announce.ts';
 import { bridgePort, bridgePortFlags } from './bridge_port.ts';
 import type { BringOptions, NetworkManagerDeps } from './deps.ts';
 import { FloatingHost } from './floating_host.ts';
@@ -51,7 +52,7 @@ export interface GatewayOptions {
 export class Gateway {
   readonly #d: NetworkManagerDeps;
   readonly #o: GatewayOptions;
-  readonly #flags: FlagValues<typeof gatewayFlags & typeof bridgePortFlags>;
+  readonly #flags: FlagValues<typeof gatewayFlags & typeof bridgePortFlags & typeof announceFlags>;
   /** Networks that are set up. */
   readonly #ready = new Set<number>();
   /** By bridge. */
@@ -74,7 +75,7 @@ export class Gateway {
   constructor(deps: NetworkManagerDeps, options: GatewayOptions) {
     this.#d = deps;
     this.#o = options;
-    this.#flags = deps.flags.read({ ...gatewayFlags, ...bridgePortFlags });
+    this.#flags = deps.flags.read({ ...gatewayFlags, ...bridgePortFlags, ...announceFlags });
     this.#floating = new FloatingHost(deps);
     this.#rules = new Coalesced(async () => {
       this.#floating_problem = await this.#floating.bring((floating) => this.#applyFirewall(floating), this.#signal);
@@ -199,7 +200,8 @@ export class Gateway {
       if (networks.length === 0) return [];
       const addressed = [];
       for (const network of networks) addressed.push({ network, address: await this.#dhcpServer(network) });
-      await this.#d.driver.ensureBridge(this.#spec(addressed), this.#signal);
+      const come = await this.#d.driver.ensureBridge(this.#spec(addressed), this.#signal);
+      announceNew(this.#d, this.#flags, bridge, come, this.#signal);
       await this.#updateDhcp(bridge);
       return networks;
     });

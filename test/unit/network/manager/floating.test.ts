@@ -64,7 +64,7 @@ test('an association is a row and a job for the host of the network, which then 
 
   assert.deepEqual(bound(driver), ['eth7 203.0.113.5']);
   assert.deepEqual(await driver.forwards(), [{ address: '203.0.113.5', fixed: '10.0.0.2' }]);
-  assert.deepEqual([driver.announced, driver.ended], [['203.0.113.5'], []]);
+  assert.deepEqual([driver.announced, driver.ended], [['10.0.0.1', '203.0.113.5'], []]);
 });
 
 test('a late job cannot bring back an association that changed meanwhile', async (t) => {

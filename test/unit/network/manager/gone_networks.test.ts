@@ -86,3 +86,18 @@ test('a network that goes leaves none of its addresses on a bridge that another 
     assert.deepEqual(left, own.slice(1));
   }
 });
+
+test('neighbours are told of a gateway address when it comes to a host, not at each look at it, and not without the flag', async (t) => {
+  const { db } = await anEmptyNetwork(t);
+  const { driver, manager } = await aNetworkHost(db);
+  await manager.periodicTasks();
+  assert.deepEqual(driver.announced, ['10.0.0.1']);
+
+  const second = { cidr: '10.1.0.0/24', gateway: '10.1.0.1', dhcp_start: '10.1.0.2', broadcast: '10.1.0.255' };
+  await aNetwork(db, second);
+  await aNetworkHost(db, {}, driver);
+  assert.deepEqual(driver.announced, ['10.0.0.1', '10.1.0.1']);
+
+  const { driver: silent } = await aNetworkHost(db, { send_arp_for_ha: false });
+  assert.deepEqual(silent.announced, []);
+});
