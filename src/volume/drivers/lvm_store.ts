@@ -91,8 +91,8 @@ export class LvmStore implements VolumeStore {
     const from = await this.#find(lvOf(snapshot), signal);
     if (from === undefined) throw new InvalidInput(`${snapshot.name} is not in volume group ${this.#group}`);
     const aside = `${volume.name}.new`;
-    if (await this.#isMade(aside, volume, 0, signal)) await this.#remove(aside, signal);
-    await this.#create(aside, volume, size, signal);
+    // One that a killed attempt left is written anew, not removed: with what it holds, its room would go to another tenant.
+    if (!(await this.#isMade(aside, volume, sizeBytes(size), signal))) await this.#create(aside, volume, size, signal);
     await this.#dd(this.#device(from.name), this.#device(aside), sizeBytes(snapshot.size), signal);
     await this.#retried(['lvrename', this.#group, aside, volume.name], signal);
   }
