@@ -89,7 +89,10 @@ export interface ComputeDriver {
    * this name counts as absent and stays.
    */
   destroy(name: string, signal: AbortSignal, uuid?: string): Promise<void>;
-  /** SOFT asks the guest and falls back to HARD; starts a guest that is off. The console log is kept. */
+  /**
+   * SOFT asks the guest, which goes on for that when it is frozen, and falls back to HARD; starts a guest that is off.
+   * The console log is kept.
+   */
   reboot(spec: GuestSpec, how: 'SOFT' | 'HARD', signal: AbortSignal): Promise<void>;
   /**
    * Hot-plugs a disk with the volume's serial. A guest that has this very connection is left alone; an older one of the

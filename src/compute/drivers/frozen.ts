@@ -29,7 +29,7 @@ export interface Freezable {
  * Guests that stand still while their volumes are copied. The reason is kept with the guest before it is paused and until
  * it runs again, so that a process that starts after this one was killed ends what it began (`sweep`).
  *
- *   freeze: save, pause, timer      thaw, time over, or an orderly stop: resume, forget
+ *   freeze: save, pause, timer      thaw, time over, an orderly stop, or a soft reboot: resume, forget
  */
 export class FrozenGuests {
   readonly #guest: Freezable;
@@ -70,11 +70,26 @@ export class FrozenGuests {
   }
 
   async thawAll(): Promise<void> {
-    for (const name of this.#timers.keys())
-      await this.#alone(name, async () => {
-        const freeze = await this.#guest.load(name);
-        if (freeze !== undefined) await this.#keep(name, { ...freeze, keys: {} });
-      });
+    for (const name of this.#timers.keys()) await this.#end(name);
+  }
+
+  /**
+   * The guest is about to be asked to shut down, which it has to be awake for; a `thaw` that is late hears so. One that
+   * cannot go on is no reason not to reboot it.
+   */
+  async release(name: string): Promise<void> {
+    try {
+      await this.#end(name);
+    } catch (err) {
+      this.#log.warn({ err, guest: name }, 'a guest that stands still cannot go on');
+    }
+  }
+
+  #end(name: string): Promise<void> {
+    return this.#alone(name, async () => {
+      const freeze = await this.#guest.load(name);
+      if (freeze !== undefined) await this.#keep(name, { ...freeze, keys: {} });
+    });
   }
 
   /** The guest starts anew: what it was frozen for is void. */

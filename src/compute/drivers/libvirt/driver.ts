@@ -150,14 +150,18 @@ export class LibvirtDriver implements ComputeDriver {
 
   async reboot(spec: GuestSpec, how: 'SOFT' | 'HARD', signal: AbortSignal): Promise<void> {
     const { name } = spec;
-    let domain = await this.#own(spec);
+    await this.#own(spec);
     const files = await this.#files.existing(spec);
     if (files === undefined)
       throw new InstanceNotFound(`the files of guest ${name} at ${this.#virsh.uri} are not all there`);
-    if (how === 'SOFT' && domain?.state === PowerState.RUNNING) await this.#softStop(name, domain, signal);
+    if (how === 'SOFT') {
+      await this.#frozen.release(name);
+      const domain = await this.#own(spec);
+      if (domain?.state === PowerState.RUNNING) await this.#softStop(name, domain, signal);
+    }
     for (;;) {
       checkAborted(signal, `reboot of ${name}`);
-      domain = await this.#own(spec);
+      const domain = await this.#own(spec);
       if (domain === undefined || !isActive(domain)) break;
       await this.#unlessGone(name, domain, ['destroy', domain.uuid]);
     }
@@ -256,6 +260,7 @@ export class LibvirtDriver implements ComputeDriver {
     const stopped = await softStop(
       {
         press: async () => {
+          await this.#frozen.release(name); // a snapshot may have begun meanwhile
           try {
             await this.#virsh.run(['shutdown', domain.uuid, '--mode', 'acpi']);
           } catch (err) {

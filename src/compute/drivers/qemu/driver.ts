@@ -145,8 +145,10 @@ export class QemuDriver implements ComputeDriver {
     await this.#own(spec);
     const files = await this.#files.existing(spec);
     if (files === undefined) throw new InstanceNotFound(`no guest ${name} in ${this.#files.root}, and no disk of it`);
-    if (how === 'SOFT' && (await this.#guests.find(name))?.state === PowerState.RUNNING)
-      await this.#softStop(name, signal);
+    if (how === 'SOFT') {
+      await this.#frozen.release(name);
+      if ((await this.#guests.find(name))?.state === PowerState.RUNNING) await this.#softStop(name, signal);
+    }
     await this.#guests.stop(name);
     await boundConsole(this.#files.path(name, 'console.log'));
     await this.#start(spec, files, signal);
@@ -270,6 +272,7 @@ export class QemuDriver implements ComputeDriver {
     const stopped = await softStop(
       {
         press: async () => {
+          await this.#frozen.release(name); // a snapshot may have begun meanwhile
           try {
             await qmp(dir, QMP_SOCKET, 'system_powerdown');
           } catch (err) {

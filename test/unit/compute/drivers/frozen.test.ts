@@ -5,6 +5,7 @@ import { Conflict, InstanceNotFound } from '../../../../src/common/errors.ts';
 import { Flags } from '../../../../src/common/flags.ts';
 import { silentLog } from '../../../../src/common/log.ts';
 import { FakeDriver } from '../../../../src/compute/drivers/fake.ts';
+import { FrozenGuests, type Freeze } from '../../../../src/compute/drivers/frozen.ts';
 import { PowerState } from '../../../../src/compute/logic/power_state.ts';
 import { join } from 'node:path';
 import { tempDir } from '../../../rigs/tmp.ts';
@@ -92,4 +93,54 @@ test('a guest that somebody else had paused stays so, one that is off is not fro
   await assert.rejects(driver.freeze(guest.name, 'snap-1', 600), Conflict);
   await assert.rejects(driver.freeze('instance-000000ff', 'snap-1', 600), InstanceNotFound);
   assert.equal(await driver.thaw('instance-000000ff', 'snap-1'), false);
+});
+
+/** What FrozenGuests does to one guest, in order. */
+function aGuest(state: PowerState = PowerState.RUNNING, resume: () => void = () => undefined) {
+  const done: string[] = [];
+  let kept: Freeze | undefined;
+  const frozen = new FrozenGuests(
+    {
+      state: async () => state,
+      pause: async () => {
+        done.push('pause');
+        state = PowerState.PAUSED;
+      },
+      resume: async () => {
+        done.push('resume');
+        resume();
+        state = PowerState.RUNNING;
+      },
+      load: async () => kept,
+      save: async (_name, freeze) => void (kept = freeze),
+    },
+    silentLog,
+  );
+  return { frozen, done };
+}
+
+test('a guest that is to shut down goes on first, whatever holds it, and the thaw that is late hears so', async () => {
+  const { frozen, done } = aGuest();
+  await frozen.freeze(guest.name, 'snap-1', 600);
+  await frozen.freeze(guest.name, 'snap-2', 600);
+
+  await frozen.release(guest.name);
+  await frozen.release(guest.name);
+
+  assert.deepEqual(done, ['pause', 'resume']);
+  for (const key of ['snap-1', 'snap-2']) assert.equal(await frozen.thaw(guest.name, key), false);
+});
+
+test('one that somebody else had paused is not woken for it, and one that cannot go on ends no reboot', async () => {
+  const theirs = aGuest(PowerState.PAUSED);
+  await theirs.frozen.freeze(guest.name, 'snap-1', 600);
+  await theirs.frozen.release(guest.name);
+  assert.deepEqual(theirs.done, []);
+
+  const stuck = aGuest(PowerState.RUNNING, () => {
+    throw new Conflict('QEMU does not answer');
+  });
+  await stuck.frozen.freeze(guest.name, 'snap-1', 600);
+  await stuck.frozen.release(guest.name);
+  assert.deepEqual(stuck.done, ['pause', 'resume']);
 });

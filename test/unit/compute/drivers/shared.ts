@@ -69,6 +69,22 @@ export function driverCases(kind: string, aRig: (t: TestContext) => Promise<Driv
     assert.ok((await driver.getConsoleOutput(guest.name, 1 << 20)).includes(tail)); // the guest may say more meanwhile
   });
 
+  test(`${kind}: a soft reboot wakes a guest that is frozen for a snapshot, which shuts down, and the late thaw hears so`, async (t) => {
+    const { driver, spec, fetch, up } = await aRig(t);
+    const guest = spec();
+    await driver.spawn(guest, fetch, never);
+    await up(guest.name, 1);
+    await driver.freeze(guest.name, 'snap-1', 600);
+    assert.equal((await driver.getInfo(guest.name)).state, PowerState.PAUSED);
+
+    await driver.reboot(guest, 'SOFT', never);
+    await up(guest.name, 2);
+
+    if (kind !== 'fake') assert.match(await driver.getConsoleOutput(guest.name, 1 << 20), /TINY: power/);
+    assert.equal(await driver.thaw(guest.name, 'snap-1'), false);
+    assert.equal((await driver.getInfo(guest.name)).state, PowerState.RUNNING);
+  });
+
   test(`${kind}: a guest of another instance under the same name is neither adopted nor replaced`, async (t) => {
     const { driver, spec, fetch } = await aRig(t);
     const guest = spec();
