@@ -123,7 +123,7 @@ export function attachmentsContract(database: Database): void {
 
       assert.equal(taken?.status, 'fulfilled');
       assert.equal((await volumeById(db, volume_id)).status, 'attaching', `round ${round}`);
-      await writing(db, (tx) => endAttachmentsOfInstance(tx, instance_id));
+      await writing(db, (tx) => endAttachmentsOfInstance(tx, instance_id, 'terminated'));
       assert.equal((await volumeById(db, volume_id)).status, delete_on_termination ? 'deleting' : 'available');
     }
   });
@@ -138,7 +138,7 @@ export function attachmentsContract(database: Database): void {
       succeeded(
         await atOnce<unknown>(all, 2, (on, i) =>
           i === 0
-            ? writing(on, (tx) => endAttachmentsOfInstance(tx, attachment.instance_id))
+            ? writing(on, (tx) => endAttachmentsOfInstance(tx, attachment.instance_id, 'terminated'))
             : storage(on).createVolume(ctx, { volume_id }),
         ),
       );
@@ -153,7 +153,8 @@ export function attachmentsContract(database: Database): void {
     const gone = await attached(db, { delete_on_termination: true });
     await db.updateTable('volumes').set({ status: 'available' }).execute();
 
-    for (const { instance } of [kept, gone]) await writing(db, (tx) => endAttachmentsOfInstance(tx, instance));
+    for (const { instance } of [kept, gone])
+      await writing(db, (tx) => endAttachmentsOfInstance(tx, instance, 'terminated'));
 
     assert.equal((await volumeById(db, kept.volume_id)).status, 'available');
     assert.equal((await volumeById(db, gone.volume_id)).status, 'deleting');
@@ -253,6 +254,41 @@ export function attachmentsContract(database: Database): void {
       `volume:${kept.volume_id}`,
       `volume:${snapped.volume_id}`,
     ]);
+  });
+
+  it('what ends with a launch that failed, also when its instance is deleted first, is what was made for it', async (db) => {
+    await aCloud(db);
+    const aLaunch = async () => {
+      const instance = await anInstance(db, { vm_state: 'building', task_state: 'spawning' });
+      const there = await aVolume(db);
+      const at = (device: string, delete_on_termination: boolean) => ({ device, delete_on_termination, boot: false });
+      const devices = [
+        { ...at('/dev/vdb', true), volume_id: there },
+        { ...at('/dev/vdc', true), size: 1 },
+        { ...at('/dev/vdd', false), size: 1 },
+      ];
+      await writing(db, (tx) => api(db).attachAtLaunch(tx, ctx, instance, devices));
+      return { instance, there, made: [there + 1, there + 2] };
+    };
+    const [failed, deleted, terminated] = [await aLaunch(), await aLaunch(), await aLaunch()];
+
+    await writing(db, (tx) => endAttachmentsOfInstance(tx, failed.instance, 'launch failed'));
+    await db.updateTable('instances').set({ vm_state: 'error' }).where('id', '=', deleted.instance).execute();
+    for (const { instance } of [deleted, terminated]) {
+      const row = await instanceById(db, instance);
+      await writing(db, (tx) => finishDelete(tx, row));
+    }
+
+    const status = async (id: number) => (await volumeById(db, id, { deleted: true })).status;
+    for (const { there, made } of [failed, deleted]) {
+      assert.equal(await status(there), 'available');
+      for (const id of made) assert.equal((await volumeById(db, id, { deleted: true })).deleted, 1);
+    }
+    assert.equal(await status(terminated.there), 'deleting');
+    assert.deepEqual(
+      await Promise.all(terminated.made.map(async (id) => (await volumeById(db, id, { deleted: true })).deleted)),
+      [1, 0],
+    );
   });
 
   it('an instance that is deleted while volumes are attached to it keeps none', async (db, all) => {

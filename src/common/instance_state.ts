@@ -40,6 +40,9 @@ export interface StateRow {
   task_state: string | null;
 }
 
+/** Its guest never came to be: `error` is where launches end that fail, and nothing else. */
+export const launchFailed = ({ vm_state }: Pick<StateRow, 'vm_state'>): boolean => vm_state === 'error';
+
 /** Why this cannot be rebooted now, or undefined when it can. */
 export function whyNoReboot({ vm_state, task_state }: StateRow): string | undefined {
   if (task_state === 'deleting') return 'it is being deleted';

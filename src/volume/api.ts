@@ -250,7 +250,8 @@ export class VolumeApi {
     for (const device of devices) {
       const { snapshot_id = null, size = null } = device;
       const volume_id = device.volume_id ?? (await this.#createIn(tx, ctx, { snapshot_id, size }));
-      await this.#attachments.attachAtLaunch(tx, ctx, instance_id, { ...device, volume_id });
+      const made_for_launch = typeof device.volume_id !== 'number';
+      await this.#attachments.attachAtLaunch(tx, ctx, instance_id, { ...device, volume_id, made_for_launch });
     }
   }
 

@@ -98,14 +98,14 @@ export class AttachmentApi {
     tx: Tx,
     ctx: RequestContext,
     instance_id: number,
-    spec: BlockDevice & { volume_id: number },
+    spec: BlockDevice & { volume_id: number; made_for_launch: boolean },
   ): Promise<void> {
     const instance = await instanceById(tx, instance_id);
     const volume = await lockVisibleVolume(tx, this.#db.dialect, ctx, spec.volume_id);
     await this.#checkFree(tx, ctx, volume, instance, { creating: true });
     const device = spec.boot ? (spec.device ?? '/dev/vda') : await deviceOf(tx, instance, spec.device);
-    const { delete_on_termination, boot } = spec;
-    const attachment = { volume_id: volume.id, instance_id, device, delete_on_termination, boot };
+    const { delete_on_termination, boot, made_for_launch } = spec;
+    const attachment = { volume_id: volume.id, instance_id, device, delete_on_termination, boot, made_for_launch };
     await beginAttachment(tx, attachment, { creating: true });
     await this.#tell(tx, ctx, volume.id, instance_id, 'to be attached at launch', { device, boot });
   }

@@ -3,6 +3,7 @@ import type { Insertable, Selectable, Updateable } from 'kysely';
 import { nowText, textIn } from '../clock.ts';
 import type { RequestContext } from '../context.ts';
 import { InstanceBusy, InstanceNotFound } from '../errors.ts';
+import { launchFailed } from '../instance_state.ts';
 import { changed, type Db, type Dialect, type Tx } from './connect.ts';
 import { endAssociationsOfInstance } from './floating_associations.ts';
 import { sql } from './kysely.ts';
@@ -160,7 +161,8 @@ export async function finishDelete(tx: Tx, instance: Instance): Promise<EndedAtt
     .execute();
   await endAssociationsOfInstance(tx, instance.id);
   await releaseClaim(tx, instance);
-  return endAttachmentsOfInstance(tx, instance.id);
+  // Of a launch that failed, too, when the host that was to give its volumes back is slower than this, or is down.
+  return endAttachmentsOfInstance(tx, instance.id, launchFailed(instance) ? 'launch failed' : 'terminated');
 }
 
 /** Gives what the scheduler claimed for this instance back to its host. */

@@ -13,6 +13,7 @@ import * as m0008 from './migrations/0008_away.ts';
 import * as m0009 from './migrations/0009_volume_tokens.ts';
 import * as m0010 from './migrations/0010_reporting_since.ts';
 import * as m0011 from './migrations/0011_image_deadline.ts';
+import * as m0012 from './migrations/0012_made_for_launch.ts';
 
 interface Migration {
   name: string;
@@ -31,6 +32,7 @@ const MIGRATIONS: readonly Migration[] = [
   { name: '0009_volume_tokens', up: m0009.up },
   { name: '0010_reporting_since', up: m0010.up },
   { name: '0011_image_deadline', up: m0011.up },
+  { name: '0012_made_for_launch', up: m0012.up },
 ];
 
 export const LATEST = MIGRATIONS.length;

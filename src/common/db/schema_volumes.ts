@@ -65,6 +65,8 @@ export interface VolumeAttachmentsTable extends Base {
   delete_on_termination: Generated<number>;
   /** The instance boots from it. */
   boot: Generated<number>;
+  /** The launch of the instance made the volume, which goes when that launch fails. */
+  made_for_launch: Generated<number>;
   /** CHAP of this attachment alone. Never in a log. */
   auth_username: string;
   auth_password: string;

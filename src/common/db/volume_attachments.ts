@@ -52,6 +52,7 @@ export interface NewAttachment {
   device: string;
   delete_on_termination?: boolean;
   boot?: boolean;
+  made_for_launch?: boolean;
 }
 
 /**
@@ -64,7 +65,8 @@ export async function beginAttachment(
   attachment: NewAttachment,
   options: { creating?: boolean } = {},
 ): Promise<number> {
-  const { volume_id, instance_id, device, delete_on_termination = false, boot = false } = attachment;
+  const { volume_id, instance_id, device } = attachment;
+  const { delete_on_termination = false, boot = false, made_for_launch = false } = attachment;
   const before = await volumeById(tx, volume_id);
   const still_creating = options.creating === true && before.status === 'creating';
   const rule = VOLUME_TASKS[still_creating ? 'creating' : 'attaching'];
@@ -85,6 +87,7 @@ export async function beginAttachment(
       status: 'attaching',
       delete_on_termination: delete_on_termination ? 1 : 0,
       boot: boot ? 1 : 0,
+      made_for_launch: made_for_launch ? 1 : 0,
       auth_username: `${ec2VolumeId(volume_id)}-e${epoch}`,
       auth_password: newSecret(),
       created_at: nowText(),
@@ -138,6 +141,12 @@ async function setStatus(tx: Tx, { id, volume_id }: AttachmentKey, status: strin
   if (changed(done) === 0) throw new VolumeBusy(`this attachment of ${ec2VolumeId(volume_id)} is over`);
 }
 
+/**
+ * What ends an attachment. With `terminated` its delete-on-termination decides about the volume. With `launch failed` the
+ * volume goes if it was made for that launch, and else stays: it may be full of its owner's data, who asked for no end.
+ */
+export type AttachmentEnd = 'detached' | 'terminated' | 'launch failed';
+
 /** A volume whose attachment ended, and what its storage host has to do: see tellStorage in volume/rpc.ts. */
 export interface EndedAttachment {
   volume_id: number;
@@ -156,7 +165,7 @@ export interface EndedAttachment {
 export async function endAttachment(
   tx: Tx,
   attachment: VolumeAttachment,
-  options: { fault?: string | null; with_instance?: boolean } = {},
+  options: { fault?: string | null; why?: AttachmentEnd } = {},
 ): Promise<EndedAttachment | undefined> {
   const now = nowText();
   // The volume first: nova-volume, which makes it, looks for an attachment under a lock of that row.
@@ -173,7 +182,7 @@ export async function endAttachment(
   const { host, project_id } = volume;
   const of = { volume_id, instance_id, host, project_id };
   const fault = options.fault ?? null;
-  if (options.with_instance && attachment.delete_on_termination === 1) {
+  if (goesToo(attachment, options.why ?? 'detached')) {
     const snapshots = await snapshotCount(tx, volume_id);
     if (snapshots === 0) return { ...of, status: await deleteWithInstance(tx, volume) };
     await free(
@@ -185,6 +194,9 @@ export async function endAttachment(
   const { status } = await volumeById(tx, volume_id);
   return { ...of, status: status as EndedAttachment['status'] };
 }
+
+const goesToo = ({ delete_on_termination, made_for_launch }: VolumeAttachment, why: AttachmentEnd): boolean =>
+  (why === 'terminated' && delete_on_termination === 1) || (why === 'launch failed' && made_for_launch === 1);
 
 /** One that is being made, or could not be, stays as it is. */
 async function free(tx: Tx, volume: Volume, fault: string | null): Promise<void> {
@@ -207,13 +219,17 @@ async function deleteWithInstance(tx: Tx, volume: Volume): Promise<'deleting' | 
 }
 
 /**
- * An attachment to an instance that is gone is void. Volumes that were to go with it are `deleting`. The caller tells
- * the storage hosts (tellStorage in volume/rpc.ts).
+ * An attachment to an instance that is gone, or never came to be, is void. Volumes that go with it are `deleting`. The
+ * caller tells the storage hosts (tellStorage in volume/rpc.ts).
  */
-export async function endAttachmentsOfInstance(tx: Tx, instance_id: number): Promise<EndedAttachment[]> {
+export async function endAttachmentsOfInstance(
+  tx: Tx,
+  instance_id: number,
+  why: Exclude<AttachmentEnd, 'detached'>,
+): Promise<EndedAttachment[]> {
   const ended: EndedAttachment[] = [];
   for (const attachment of await attachmentsOfInstance(tx, instance_id)) {
-    const end = await endAttachment(tx, attachment, { with_instance: true });
+    const end = await endAttachment(tx, attachment, { why });
     if (end) ended.push(end);
   }
   return ended;

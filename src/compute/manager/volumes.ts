@@ -188,7 +188,8 @@ export class GuestVolumes {
 
   /** A launch that failed gives its volumes back; those made for it alone go with it. */
   async launchFailed(tx: Tx, ctx: RequestContext, instance_id: number): Promise<void> {
-    await tellStorage(tx, ctx, await endAttachmentsOfInstance(tx, instance_id), 'given back: the launch failed');
+    const ended = await endAttachmentsOfInstance(tx, instance_id, 'launch failed');
+    await tellStorage(tx, ctx, ended, 'given back: the launch failed');
   }
 
   /** What a guest that starts again is to have. One that is being detached stays away. */

@@ -195,5 +195,7 @@ export class SchedulerManager implements SchedulerRpc, Manager {
 }
 
 /** A launch that found no host has no use for its volumes; those made for it alone go. */
-const giveVolumesBack = async (tx: Tx, ctx: RequestContext, instance_id: number): Promise<void> =>
-  tellStorage(tx, ctx, await endAttachmentsOfInstance(tx, instance_id), 'given back: no host for its instance');
+async function giveVolumesBack(tx: Tx, ctx: RequestContext, instance_id: number): Promise<void> {
+  const ended = await endAttachmentsOfInstance(tx, instance_id, 'launch failed');
+  await tellStorage(tx, ctx, ended, 'given back: no host for its instance');
+}

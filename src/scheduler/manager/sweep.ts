@@ -11,11 +11,12 @@ import {
 } from '../../common/db/instances.ts';
 import { castJob, jobUnderWay, purgeJobs } from '../../common/db/jobs.ts';
 import { hostsUp, type Liveness } from '../../common/db/services.ts';
+import { endAttachmentsOfInstance } from '../../common/db/volume_attachments.ts';
 import { InstanceBusy } from '../../common/errors.ts';
 import type { Log } from '../../common/log.ts';
 import type { RpcBus } from '../../common/rpc/bus.ts';
 import { instanceResource } from '../../common/rpc/contract.ts';
-import { TASKS, type TaskState } from '../../common/instance_state.ts';
+import { launchFailed, TASKS, type TaskState } from '../../common/instance_state.ts';
 import { computeClient } from '../../compute/rpc.ts';
 import { tellStorage } from '../../volume/rpc.ts';
 import { schedulerClient } from '../rpc.ts';
@@ -118,6 +119,11 @@ async function withoutHost(
     const vm_state = to === 'as_before' ? instance.vm_state : to;
     await moveInstance(tx, instance.id, { from: [task], to: { task_state: null, vm_state, fault } });
     await recordEvent(tx, ctx, resource, `given up: host down while ${task}`, instance.host, { error: fault });
+    if (launchFailed({ vm_state })) {
+      // Not left to its host, which may never return: they count against the quota, or are wanted elsewhere.
+      const ended = await endAttachmentsOfInstance(tx, instance.id, 'launch failed');
+      await tellStorage(tx, ctx, ended, `given back: host ${instance.host} went down during the launch`);
+    }
   }
   log.warn(
     { instance_id: instance.id, host: instance.host, task_state: task, vm_state: to },

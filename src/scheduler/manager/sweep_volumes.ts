@@ -7,6 +7,7 @@ import { ec2SnapshotId, moveSnapshot, overdueSnapshots, type Snapshot } from '..
 import { attachmentOfVolume, endAttachment, type VolumeAttachment } from '../../common/db/volume_attachments.ts';
 import { ec2VolumeId, moveVolume, overdueVolumes, type Volume } from '../../common/db/volumes.ts';
 import { SnapshotBusy, VolumeBusy } from '../../common/errors.ts';
+import { launchFailed } from '../../common/instance_state.ts';
 import type { Log } from '../../common/log.ts';
 import type { RpcBus } from '../../common/rpc/bus.ts';
 import { instanceResource } from '../../common/rpc/contract.ts';
@@ -114,21 +115,24 @@ async function sweepAttachment(
   }
   const instance = await instanceById(tx, attachment.instance_id, { deleted: true });
   const rule = VOLUME_TASKS[status];
-  if (isLaunching(instance)) {
-    await moveVolume(tx, id, { from: [status], to: { status }, deadline_s: rule.deadline_s }); // its launch attaches it
+  const { host } = instance;
+  const host_down = host === null || !up.compute.has(host);
+  if (isLaunching(instance) || (launchFailed(instance) && !host_down)) {
+    // Its launch attaches it, or its host is about to give back what a failed one took.
+    await moveVolume(tx, id, { from: [status], to: { status }, deadline_s: rule.deadline_s });
     return;
   }
-  if (instance.host === null || !up.compute.has(instance.host)) {
+  if (host_down) {
     await withoutComputeHost(tx, deps, ctx, attachment, instance, status);
     return;
   }
   await moveVolume(tx, id, { from: [status], to: { status }, deadline_s: rule.deadline_s });
   const jobs = await openJobs(tx, instanceResource(instance.id));
   const job = jobs.find(({ method, args }) => method === rule.job && argOf(args, 'volume_id') === id);
-  const told = { tx, ctx, resource: volumeResource(id), status, host: instance.host };
+  const told = { tx, ctx, resource: volumeResource(id), status, host };
   if (job) return tellStill(told, job, false);
   await tellAgain(told);
-  const compute = computeClient(deps.bus).at(instance.host);
+  const compute = computeClient(deps.bus).at(host);
   const args = { instance_id: instance.id, volume_id: id };
   if (status === 'attaching') await castJob(tx, ctx, compute.attachVolume, { ...args, mountpoint: attachment.device });
   else await castJob(tx, ctx, compute.detachVolume, args);
@@ -147,8 +151,10 @@ async function withoutComputeHost(
 ): Promise<void> {
   const { host } = instance;
   const why = host === null ? 'its instance was never started' : `host ${host} went down`;
-  // What was to go with an instance goes with one that never came to be.
-  const ended = await endAttachment(tx, attachment, { fault: `${why} while ${status}`, with_instance: host === null });
+  const ended = await endAttachment(tx, attachment, {
+    fault: `${why} while ${status}`,
+    why: launchFailed(instance) ? 'launch failed' : 'detached',
+  });
   if (!ended) return;
   await tellStorage(tx, ctx, [ended], `given up ${status}: ${why}`);
   log.warn({ volume_id: attachment.volume_id, host, status }, 'attachment ended without its compute host');

@@ -163,7 +163,7 @@ class VolumeDoctor {
     await writing(this.#db, async (tx) => {
       const attachment = await attachmentOfVolume(tx, volume_id);
       if (attachment?.id !== attachment_id) return;
-      const ended = await endAttachment(tx, attachment, { with_instance: true });
+      const ended = await endAttachment(tx, attachment, { why: 'terminated' });
       await tellStorage(
         tx,
         adminContext(),

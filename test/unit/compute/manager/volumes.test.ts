@@ -7,6 +7,7 @@ import { attachmentOfVolume } from '../../../../src/common/db/volume_attachments
 import { Conflict, InvalidInput } from '../../../../src/common/errors.ts';
 import { PowerState } from '../../../../src/compute/logic/power_state.ts';
 import { aContext } from '../../../builders.ts';
+import { later } from '../../../clock.ts';
 import { aSmallCloud } from '../../../small_cloud.ts';
 
 const guestOf = (id: number): string => `instance-${id.toString(16).padStart(8, '0')}`;
@@ -212,23 +213,62 @@ test('an instance boots from a volume made of a snapshot, without an image, as s
   await assert.rejects(cloud.volumes.detach(aContext(), { volume_id: 2 }), /boots from vol-00000002/);
 });
 
-test('a launch that fails gives its volumes back, and those made for it alone go', async (t) => {
+/** One volume that was there and is to go with the instance; and two that are made for it, one of which is to stay after it. */
+const oneThatWasThereAndTwoMadeForIt = (volume_id: number) => ({
+  block_device_mapping: [
+    { device_name: '/dev/vdc', volume_id, delete_on_termination: true },
+    { device_name: '/dev/vdd', volume_size: 2, delete_on_termination: true },
+    { device_name: '/dev/vde', volume_size: 3, delete_on_termination: false },
+  ],
+});
+
+test('a launch that fails gives back the volumes that were there, and those made for it go', async (t) => {
   const cloud = await aCloud(t);
-  const kept = await cloud.volume();
+  const there = await cloud.volume();
   cloud.compute.driver.beforeSpawn = async () => {
     throw new InvalidInput('the image is no disk image');
   };
 
-  const instance = await cloud.launch({
-    block_device_mapping: [
-      { device_name: '/dev/vdc', volume_id: kept, delete_on_termination: false },
-      { device_name: '/dev/vdd', volume_size: 2 },
-    ],
-  });
+  const instance = await cloud.launch(oneThatWasThereAndTwoMadeForIt(there));
   await cloud.until(instance, 'error');
 
-  await cloud.untilVolume(kept, 'available');
-  await cloud.untilVolume(kept + 1, 'deleted');
+  for (const made of [there + 1, there + 2]) await cloud.untilVolume(made, 'deleted');
+  await cloud.untilVolume(there, 'available');
+  await cloud.untilExports([]);
+  await cloud.api.terminate(aContext(), instance);
+  await cloud.until(instance, 'deleted');
+  assert.equal((await volumeById(cloud.db, there)).status, 'available');
+  assert.deepEqual(Object.keys(cloud.storage.driver.store.volumes), ['volume-00000001']);
+});
+
+test('so does a launch that no host has room for', async (t) => {
+  const cloud = await aSmallCloud(t);
+  await cloud.storageHost();
+  const there = await cloud.volume();
+
+  const instance = await cloud.launch(oneThatWasThereAndTwoMadeForIt(there));
+  await cloud.until(instance, 'error');
+
+  for (const made of [there + 1, there + 2]) await cloud.untilVolume(made, 'deleted');
+  await cloud.untilVolume(there, 'available');
+});
+
+test('so does a launch whose host went down for good', async (t) => {
+  const cloud = await aCloud(t);
+  const there = await cloud.volume();
+  cloud.compute.driver.beforeSpawn = (_spec, signal) =>
+    new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason as Error)));
+  const instance = await cloud.launch(oneThatWasThereAndTwoMadeForIt(there));
+  await cloud.until(instance, 'building/spawning');
+  await cloud.compute.stop();
+
+  later(t, 901);
+  await cloud.report('node1');
+  await cloud.sweep();
+  await cloud.until(instance, 'error');
+
+  for (const made of [there + 1, there + 2]) await cloud.untilVolume(made, 'deleted');
+  await cloud.untilVolume(there, 'available');
   await cloud.untilExports([]);
 });
 

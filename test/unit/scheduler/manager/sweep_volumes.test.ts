@@ -48,11 +48,16 @@ const cast = async (db: NovaDb) =>
   (await listJobs(db, {})).map(({ topic, host, method, args }) => [topic, host, method, JSON.parse(args) as unknown]);
 const told = async (db: NovaDb, resource: string) => (await eventsOf(db, resource)).map(({ event }) => event);
 
-async function anAttachment(db: NovaDb, over: { detaching?: boolean; instance?: object } = {}): Promise<number> {
+async function anAttachment(
+  db: NovaDb,
+  over: { detaching?: boolean; instance?: object; made_for_launch?: boolean } = {},
+): Promise<number> {
   const volume_id = await aVolume(db);
   const instance_id = await anInstance(db, over.instance);
   await writing(db, async (tx) => {
-    const id = await beginAttachment(tx, { volume_id, instance_id, device: '/dev/vdb' });
+    const { made_for_launch = false } = over;
+    const launched = { made_for_launch, delete_on_termination: over.instance !== undefined };
+    const id = await beginAttachment(tx, { volume_id, instance_id, device: '/dev/vdb', ...launched });
     if (!over.detaching) return;
     await finishAttachment(tx, { id, volume_id });
     await beginDetachment(tx, { id, volume_id });
@@ -150,4 +155,26 @@ test('a launch keeps its volumes for as long as it takes, and one that never cam
     (await cast(db)).map(([, , method]) => method),
     ['refresh_connections'],
   );
+});
+
+test('volumes of a failed launch: its host gives them back; when that is down they go if they were made for it, and else stay', async (t) => {
+  const db = await aCloud(t);
+  const instance = { vm_state: 'error' };
+  const there = await anAttachment(db, { instance });
+  const made = await anAttachment(db, { instance, made_for_launch: true });
+
+  await sweep(db);
+  assert.deepEqual(await cast(db), []);
+  for (const id of [there, made]) assert.equal((await volumeById(db, id)).status, 'attaching');
+
+  await db.updateTable('volumes').set(overdue).execute();
+  await goesDown(db, 'node1');
+  await sweep(db);
+
+  assert.equal((await volumeById(db, there)).status, 'available');
+  assert.equal((await volumeById(db, made)).status, 'deleting');
+  assert.deepEqual((await cast(db)).map(([, host, method, args]) => [host, method, args]).toReversed(), [
+    ['store1', 'refresh_connections', { volume_id: there }],
+    ['store1', 'delete_volume', { volume_id: made }],
+  ]);
 });
