@@ -23,7 +23,8 @@ good for \`--auth_token_ttl\` seconds, in every project of its user. \`nova-mana
     openstack server create --image tiny --flavor m1.tiny web
     curl -H "X-Auth-Token: $TOKEN" http://127.0.0.1:8774/v1.1/apollo/servers/detail
 
-**Who may.** Any member of the project, as in Nova: the roles of the EC2 API count there only.
+**Who may.** Any member of the project, as in Nova: the roles of the EC2 API count there only. Administrators find every project by its name at
+\`v3/projects\` of the identity API (\`openstack quota set --instances 5 zeus\`); a token is good in those of its user all the same.
 
 **Errors** are \`{"itemNotFound": {"code": 404, "message": "..."}}\`, with the cause and what to do about it; every answer has its request id in
 \`X-Compute-Request-Id\` and \`X-OpenStack-Request-Id\`, which is also in every log line and event of the request.

@@ -1,5 +1,6 @@
 import type { Server } from 'node:http';
 import { endpointFlags } from '../../common/core_flags.ts';
+import type { Project } from '../../common/db/projects.ts';
 import { AuthFailure, InvalidInput, NotFound, PolicyNotAuthorized } from '../../common/errors.ts';
 import type { Flags } from '../../common/flags.ts';
 import type { Log } from '../../common/log.ts';
@@ -8,7 +9,7 @@ import { jsonServer, pathParts, readRequest, requireJson, splitUrl, type Answer,
 import { check } from '../json_body.ts';
 import { baseUrl } from '../openstack/urls.ts';
 import { forwardedFlags } from '../remote_address.ts';
-import { accessByToken, projectsOfToken, type IdentityDeps } from './access.ts';
+import { accessByToken, projectsInSight, projectsOfToken, type IdentityDeps } from './access.ts';
 import { catalogOf, type CatalogFlags } from './catalog.ts';
 import { accessV2, AuthV2, viewAccessV2, viewTenant } from './v2.ts';
 import { accessV3, AuthV3, viewAccessV3, viewCatalogV3, viewProject } from './v3.ts';
@@ -54,16 +55,16 @@ const ROUTES: Readonly<Record<string, Readonly<Record<string, Route>>>> = {
   v3: { GET: async ({ base }) => ({ status: 200, body: { version: version3(base) } }) },
   'v3/auth/tokens': { POST: loginV3, GET: showToken, DELETE: revokeToken },
   'v3/auth/catalog': { GET: showCatalog },
-  'v3/auth/projects': { GET: projects },
+  'v3/auth/projects': { GET: ownProjects },
   'v3/projects': { GET: projects },
   'v3/projects/:id': { GET: project },
 };
 
 function find(method: string, parts: readonly string[]): Route {
   const path = parts.join('/');
-  // A client asks for a user's projects, or for one project, by its id; the answer is the token's owner's all the same.
+  // A client asks for a user's projects by its id; the answer is the token's owner's all the same.
   const known = path
-    .replace(/^v3\/users\/[^/]+\/projects$/, 'v3/projects')
+    .replace(/^v3\/users\/[^/]+\/projects$/, 'v3/auth/projects')
     .replace(/^v3\/projects\/[^/]+$/, 'v3/projects/:id');
   const routes = Object.hasOwn(ROUTES, known) ? ROUTES[known] : undefined;
   if (!routes) throw new NotFound(`the identity API offers nothing at /${path.slice(0, 200)}`);
@@ -127,19 +128,28 @@ async function tenants({ exchange, deps }: Call): Promise<Answer> {
   return { status: 200, body: { tenants: rows.map(viewTenant), tenants_links: [] } };
 }
 
-async function projects({ exchange, deps, base }: Call): Promise<Answer> {
+/** Those that the token is good for. */
+async function ownProjects(call: Call): Promise<Answer> {
+  return viewProjects(call, await projectsOfToken(call.deps, tokenOf(call.exchange)));
+}
+
+/** Those that the token's owner may name: where a client finds the project whose quota an administrator sets. */
+async function projects(call: Call): Promise<Answer> {
+  return viewProjects(call, await projectsInSight(call.deps, tokenOf(call.exchange)));
+}
+
+function viewProjects({ exchange, base }: Call, rows: readonly Project[]): Answer {
   const name = splitUrl(exchange.req).query.get('name');
-  const rows = await projectsOfToken(deps, tokenOf(exchange));
   const wanted = rows.filter((row) => name === null || row.name === name);
   const links = { self: `${base}/v3/projects`, previous: null, next: null };
   return { status: 200, body: { projects: wanted.map((row) => viewProject(row, base)), links } };
 }
 
-/** One of the token's owner's. */
+/** One of those that the token's owner may name. */
 async function project({ exchange, deps, base }: Call): Promise<Answer> {
   const id = pathParts(splitUrl(exchange.req).path).at(-1) ?? '';
-  const row = (await projectsOfToken(deps, tokenOf(exchange))).find((one) => one.id === id);
-  if (!row) throw new NotFound(`you are in no project ${id.slice(0, 255)}`);
+  const row = (await projectsInSight(deps, tokenOf(exchange))).find((one) => one.id === id);
+  if (!row) throw new NotFound(`there is no project ${id.slice(0, 255)}, or you are not in it`);
   return { status: 200, body: { project: viewProject(row, base) } };
 }
 

@@ -59,6 +59,30 @@ test('a token is good for another of its user projects, and for no project of ot
   assert.deepEqual([mercury.status, mercury.json.error.title], [401, 'Unauthorized']);
 });
 
+test('an administrator may name every project, and everybody else their own', async (t) => {
+  const api = await anApi(t);
+  await aProject(api.db, 'gemini', 'root');
+  await api.db.updateTable('users').set({ is_admin: 1 }).where('id', '=', 'root').execute();
+  const login = async (name: string) =>
+    (await loginV3(api, password(name, `${name}-secret`))).headers.get('x-subject-token') ?? '';
+  const [ann, root] = [await login('ann'), await login('root')];
+  const ids = async (token: string, path: string) => {
+    const { json } = await api.raw(api.identity + path, { headers: { 'x-auth-token': token } });
+    return (json.projects ?? json.tenants).map(({ id }: { id: string }) => id);
+  };
+  const shown = async (token: string, id: string) =>
+    (await api.raw(`${api.identity}/v3/projects/${id}`, { headers: { 'x-auth-token': token } })).status;
+
+  assert.deepEqual(await ids(root, '/v3/projects'), ['apollo', 'gemini']);
+  assert.deepEqual(await ids(root, '/v3/projects?name=apollo'), ['apollo']);
+  assert.equal(await shown(root, 'apollo'), 200);
+  assert.equal(await shown(root, 'nope'), 404);
+  assert.deepEqual(await ids(ann, '/v3/projects'), ['apollo']);
+  assert.equal(await shown(ann, 'gemini'), 404);
+  for (const path of ['/v3/auth/projects', '/v3/users/root/projects', '/v2.0/tenants'])
+    assert.deepEqual(await ids(root, path), ['gemini'], path);
+});
+
 test('a login of version 2.0 gives the same in its own form', async (t) => {
   const api = await anApi(t);
   const passwordCredentials = { username: 'ann', password: 'ann-access' };

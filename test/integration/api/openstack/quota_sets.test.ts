@@ -83,7 +83,7 @@ test('quotas of others are not told, and what cannot be set is refused and chang
 });
 
 test(
-  'the openstack and nova clients of today show quotas and limits, and set them',
+  'the openstack and nova clients of today show quotas and limits, and set them, also of other projects',
   { skip: needs('openstack', 'nova') },
   async (t) => {
     const api = await aCloud(t);
@@ -110,6 +110,9 @@ test(
     assert.deepEqual([instances, cores, volumes, gigabytes, project_name], [3, 5, 4, -1, 'apollo']);
     assert.match(await run('openstack', 'quota show --default apollo -f json'), /"instances": 10/);
     assert.match(await run('nova', 'quota-show --tenant apollo'), /\| instances +\| 3 +\|/);
+    await aProject(api.db, 'zeus', 'eve');
+    await run('openstack', 'quota set --instances 5 zeus');
+    assert.match(await run('openstack', 'quota show zeus -f json'), /"instances": 5/);
     const limits = await run('openstack', 'limits show --absolute -f value');
     assert.match(limits, /^maxTotalInstances 3$/m);
     assert.match(limits, /^maxTotalVolumeGigabytes -1$/m);
