@@ -104,7 +104,7 @@ export interface ComputeDriver {
    * guest, at once. @throws Conflict when the guest does not let go within --volume_detach_timeout
    */
   detachVolume(name: string, serial: string, signal: AbortSignal): Promise<void>;
-  /** Serials of the volumes that running guests of ours have, by guest; in one question to the hypervisor. */
+  /** Serials of the volumes that running guests of ours have, by guest, without those that do not answer now. */
   listVolumes(): Promise<Map<string, string[]>>;
   /**
    * The guest stands still, its writes flushed, until `key` is thawed or `seconds` are over; when this process was killed

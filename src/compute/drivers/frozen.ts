@@ -1,6 +1,6 @@
 import { readFile, rm } from 'node:fs/promises';
 import { clock } from '../../common/clock.ts';
-import { Conflict } from '../../common/errors.ts';
+import { BackendAway, Conflict } from '../../common/errors.ts';
 import type { Log } from '../../common/log.ts';
 import { PowerState } from '../logic/power_state.ts';
 import { errorCode, writeWhole } from './files.ts';
@@ -12,6 +12,8 @@ export interface Freeze {
   /** It ran before, so it runs again when no key is left. */
   resume: boolean;
 }
+
+const STANDS_STILL = 'a guest stands still longer than asked; the next period tries again';
 
 /** What a driver has to do with one guest. */
 export interface Freezable {
@@ -97,9 +99,15 @@ export class FrozenGuests {
     await this.#alone(name, () => this.#guest.save(name, undefined));
   }
 
-  /** Has guests whose time is over run again. */
+  /** Has guests whose time is over run again; one that does not is told of, and holds nobody else up. @throws BackendAway */
   async sweep(names: readonly string[]): Promise<void> {
-    for (const name of names) await this.#alone(name, () => this.#look(name));
+    for (const name of names)
+      try {
+        await this.#alone(name, () => this.#look(name));
+      } catch (err) {
+        if (err instanceof BackendAway) throw err;
+        this.#log.warn({ err, guest: name }, STANDS_STILL);
+      }
   }
 
   async #look(name: string): Promise<void> {
@@ -123,9 +131,7 @@ export class FrozenGuests {
     await this.#guest.save(name, freeze);
     const wait_ms = Math.max(0, Date.parse(ends[0]) - clock.now().getTime()) + 1;
     const timer = setTimeout(() => {
-      this.sweep([name]).catch((err: unknown) =>
-        this.#log.warn({ err, guest: name }, 'a guest stands still longer than asked; the next period tries again'),
-      );
+      this.sweep([name]).catch((err: unknown) => this.#log.warn({ err, guest: name }, STANDS_STILL));
     }, wait_ms);
     this.#timers.set(name, timer.unref());
   }

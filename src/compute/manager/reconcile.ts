@@ -3,7 +3,7 @@ import { writing, type NovaDb } from '../../common/db/connect.ts';
 import { recordEvent } from '../../common/db/events.ts';
 import { instanceById, instancesOfHost, moveInstance, type Instance } from '../../common/db/instances.ts';
 import { openJobs } from '../../common/db/jobs.ts';
-import { InstanceBusy, InstanceNotFound } from '../../common/errors.ts';
+import { BackendAway, InstanceBusy, InstanceNotFound } from '../../common/errors.ts';
 import type { Log } from '../../common/log.ts';
 import { instanceResource } from '../../common/rpc/contract.ts';
 import type { ComputeDriver, GuestInfo } from '../drivers/driver.ts';
@@ -21,7 +21,7 @@ interface Deps {
 /**
  * Compares the hypervisor with the database, at start and every period. A guest whose row is deleted or is another
  * host's goes; one that nobody knows is only told of. A row that is idle takes the guest's power state: off is `stopped`.
- * Rows with a task under way belong to their job.
+ * Rows with a task under way belong to their job. A guest that does not go is told of and does not hold the others up.
  */
 export async function reconcileGuests(deps: Deps, signal: AbortSignal): Promise<void> {
   const { db, driver, host, template } = deps;
@@ -78,7 +78,14 @@ async function reapGuest(deps: Deps, { name, uuid }: GuestInfo, signal: AbortSig
   if (row.deleted === 0 && (row.host === host || row.host === null)) return;
   const jobs = await openJobs(db, instanceResource(row.id));
   if (jobs.some((job) => job.state === 'running')) return; // it may be making this very guest, or taking it away
-  await driver.destroy(name, signal, uuid);
+  signal.throwIfAborted();
+  try {
+    await driver.destroy(name, signal, uuid);
+  } catch (err) {
+    if (err instanceof BackendAway || signal.aborted) throw err;
+    log.warn({ err, guest: name, instance_id: row.id }, 'a left-over guest does not go; the next period tries again');
+    return;
+  }
   await recordEvent(
     db,
     { ...adminContext(), project_id: row.project_id },

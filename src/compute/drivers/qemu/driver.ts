@@ -99,16 +99,17 @@ export class QemuDriver implements ComputeDriver {
     if (this.#flags.metadata_proxy_shared_secret === '')
       this.#log.warn('guests get no metadata: --metadata_proxy_shared_secret is not set');
     for (const { name, definition, state } of await this.#guests.list()) {
-      await this.#writeMetadataAccess(name, definition); // the secret, or the service's place, may be another now
-      if (state !== PowerState.SHUTOFF) await this.#joinNetwork(name, definition);
+      // The secret, or the service's place, may be another now.
+      await this.#orWarn(name, 'guest may get no metadata', () => this.#writeMetadataAccess(name, definition));
+      if (state !== PowerState.SHUTOFF) await this.#rejoinNetwork(name, definition);
     }
   }
 
   async listInstances(): Promise<GuestInfo[]> {
     const defined = await this.#guests.list();
     for (const { name, definition, state } of defined) {
-      await boundConsole(this.#files.path(name, 'console.log'));
-      if (state !== PowerState.SHUTOFF) await this.#joinNetwork(name, definition);
+      await this.#boundConsole(name);
+      if (state !== PowerState.SHUTOFF) await this.#rejoinNetwork(name, definition);
     }
     await this.#frozen.sweep(defined.map(({ name }) => name));
     const guests = defined.map(({ name, definition: { uuid }, state }) => ({ name, uuid, state }));
@@ -150,7 +151,7 @@ export class QemuDriver implements ComputeDriver {
       if ((await this.#guests.find(name))?.state === PowerState.RUNNING) await this.#softStop(name, signal);
     }
     await this.#guests.stop(name);
-    await boundConsole(this.#files.path(name, 'console.log'));
+    await this.#boundConsole(name);
     await this.#start(spec, files, signal);
   }
 
@@ -265,6 +266,20 @@ export class QemuDriver implements ComputeDriver {
     const child = startProcess(process.execPath, argv, { detached: true, stdio: 'ignore', cwd: '/' });
     await once(child, 'spawn');
     child.unref();
+  }
+
+  #boundConsole = (name: string): Promise<void> =>
+    this.#orWarn(name, 'console log cannot be cut', () => boundConsole(this.#files.path(name, 'console.log')));
+  #rejoinNetwork = (name: string, definition: Definition): Promise<void> =>
+    this.#orWarn(name, 'guest may have no network', () => this.#joinNetwork(name, definition));
+
+  /** Upkeep of one guest: that it fails, as on a full disk, must keep nobody from the others, nor from taking this one away. */
+  async #orWarn(name: string, failure: string, work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+    } catch (err) {
+      this.#log.warn({ guest: name, err }, failure);
+    }
   }
 
   async #softStop(name: string, signal: AbortSignal): Promise<void> {

@@ -66,11 +66,16 @@ export class QemuVolumes {
     await this.#clear(name, serial);
   }
 
+  /** A guest that does not answer now is left out. */
   async list(): Promise<Map<string, string[]>> {
     const volumes = new Map<string, string[]>();
     for (const { name, state } of await this.#guests.list()) {
       if (state === PowerState.SHUTOFF) continue;
-      volumes.set(name, [...(await this.#devices(name)).keys()]);
+      try {
+        volumes.set(name, [...(await this.#devices(name)).keys()]);
+      } catch (err) {
+        if (!(err instanceof BackendUnavailable)) throw err;
+      }
     }
     return volumes;
   }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import { clock, sleep } from '../../../../src/common/clock.ts';
-import { Conflict, InstanceNotFound } from '../../../../src/common/errors.ts';
+import { BackendAway, Conflict, InstanceNotFound, ProcessExecutionError } from '../../../../src/common/errors.ts';
 import { Flags } from '../../../../src/common/flags.ts';
 import { silentLog } from '../../../../src/common/log.ts';
 import { FakeDriver } from '../../../../src/compute/drivers/fake.ts';
@@ -143,4 +143,30 @@ test('one that somebody else had paused is not woken for it, and one that cannot
   await stuck.frozen.freeze(guest.name, 'snap-1', 600);
   await stuck.frozen.release(guest.name);
   assert.deepEqual(stuck.done, ['pause', 'resume']);
+});
+
+test('a frozen guest that does not run again keeps no other from doing so; a hypervisor that is away is told of', async () => {
+  const kept = new Map<string, Freeze | undefined>(
+    ['stuck', 'fine'].map((name) => [name, { keys: { 'snap-1': '2011-04-15T00:00:00.000Z' }, resume: true }]),
+  );
+  let failure: Error = new ProcessExecutionError('cannot acquire state change lock');
+  const frozen = new FrozenGuests(
+    {
+      state: async () => PowerState.PAUSED,
+      pause: async () => undefined,
+      resume: async (name) => {
+        if (name === 'stuck') throw failure;
+      },
+      load: async (name) => kept.get(name),
+      save: async (name, freeze) => void kept.set(name, freeze),
+    },
+    silentLog,
+  );
+
+  await frozen.sweep(['stuck', 'fine']);
+  assert.equal(kept.get('fine'), undefined);
+  assert.notEqual(kept.get('stuck'), undefined, 'the next period tries again');
+
+  failure = new BackendAway('libvirtd does not answer');
+  await assert.rejects(frozen.sweep(['stuck', 'fine']), BackendAway);
 });
