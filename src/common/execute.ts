@@ -24,7 +24,11 @@ export interface ExecuteResult {
 
 const OUTPUT_LIMIT = 32 * 1024 * 1024;
 
-/** Runs a host command: argv only, never a shell. @throws ProcessExecutionError, Aborted */
+/**
+ * Runs a host command: argv only, never a shell. It is over when all that it started and that holds its output is. After
+ * `timeout_ms`, or with the signal, the command itself is killed, and what it started lives on.
+ * @throws ProcessExecutionError, with `timeout_ms` among its details where the time was over; Aborted
+ */
 export async function execute(argv: readonly string[], options: ExecuteOptions = {}): Promise<ExecuteResult> {
   const attempts = options.attempts ?? 1;
   for (let attempt = 1; ; attempt++) {
@@ -50,13 +54,30 @@ function executeOnce(argv: readonly string[], options: ExecuteOptions): Promise<
     let stdout = '';
     let stderr = '';
     let stopped: Error | undefined;
+    let ended = false;
+    // What the command started may hold its pipes for as long as it lives; `close` comes when we let go of them.
+    const letGo = () => {
+      child.stdout.destroy();
+      child.stderr.destroy();
+    };
     const stop = (why: Error) => {
       stopped ??= why;
-      child.kill('SIGKILL');
+      if (ended) letGo();
+      else child.kill('SIGKILL');
     };
+    child.on('exit', () => {
+      ended = true;
+      if (stopped) letGo();
+    });
+    const timeout_ms = options.timeout_ms ?? 60_000;
     const timer = setTimeout(
-      () => stop(new ProcessExecutionError(`${argv.join(' ')}: no answer in ${options.timeout_ms ?? 60_000} ms`)),
-      options.timeout_ms ?? 60_000,
+      () =>
+        stop(
+          new ProcessExecutionError(`${argv.join(' ')}: no answer in ${timeout_ms} ms`, {
+            details: { command, timeout_ms },
+          }),
+        ),
+      timeout_ms,
     );
     const onAbort = () => stop(new Aborted(`${command} stopped: ${String(options.signal?.reason)}`));
     options.signal?.addEventListener('abort', onAbort, { once: true });

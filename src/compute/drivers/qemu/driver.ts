@@ -205,7 +205,10 @@ export class QemuDriver implements ComputeDriver {
     );
   }
 
-  /** Starts QEMU. The signal is heard before and between, not while QEMU starts: that takes a moment and is then known. */
+  /**
+   * Starts QEMU, which takes a moment, or without end where a volume's target does not answer. One that was given up midway
+   * is ended: the half that is to be the daemon starts on by itself, and would count as the guest.
+   */
   async #start(spec: GuestSpec, files: GuestFiles, signal: AbortSignal): Promise<void> {
     const { name } = spec;
     let forwards = (await this.#guests.definition(name))?.forwards ?? (await this.#pickForwards());
@@ -217,10 +220,14 @@ export class QemuDriver implements ComputeDriver {
       await this.#writeMetadataAccess(name, definition);
       await this.#tellForwards(name, forwards);
       try {
-        await this.#run(spec, files, forwards);
+        await this.#run(spec, files, forwards, signal);
         await this.#joinNetwork(name, definition);
         return;
       } catch (err) {
+        if (wasStopped(err)) {
+          await this.#guests.stop(name);
+          throw err;
+        }
         if (await this.#guests.isRunning(name)) return this.#joinNetwork(name, definition); // somebody was faster
         const taken = err instanceof ProcessExecutionError && /host forwarding/.test(err.message);
         if (!taken || attempt === 5) throw err;
@@ -229,7 +236,7 @@ export class QemuDriver implements ComputeDriver {
     }
   }
 
-  async #run(spec: GuestSpec, files: GuestFiles, forwards: Record<string, number>): Promise<void> {
+  async #run(spec: GuestSpec, files: GuestFiles, forwards: Record<string, number>, signal: AbortSignal): Promise<void> {
     const dir = this.#guests.dir(spec.name);
     const { qemu_binary, qemu_accel, qemu_cpu, vnc_enabled, metadata_proxy_shared_secret } = this.#flags;
     const argv = qemuCommandLine(spec, files, {
@@ -246,7 +253,7 @@ export class QemuDriver implements ComputeDriver {
     });
     try {
       await this.#volumes.prepare(spec.name, spec.volumes);
-      await execute(argv, { cwd: dir });
+      await execute(argv, { cwd: dir, signal });
     } finally {
       await this.#volumes.forget(spec.name, spec.volumes);
     }
@@ -334,6 +341,10 @@ export class QemuDriver implements ComputeDriver {
     await writeWhole(this.#files.path(name, 'metadata.json'), JSON.stringify(access), 0o600);
   }
 }
+
+/** Whether it was `execute` that ended the command, and not the command itself. */
+const wasStopped = (err: unknown): boolean =>
+  err instanceof Aborted || (err instanceof ProcessExecutionError && err.details['timeout_ms'] !== undefined);
 
 function networkOf(spec: GuestSpec): Pick<Definition, 'address' | 'network'> {
   const plans: FramePlan[] = spec.nics.map((nic) => {

@@ -1,14 +1,16 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { test } from 'node:test';
+import { test, type TestContext } from 'node:test';
 import { sleep } from '../../../../../src/common/clock.ts';
+import { Aborted, ProcessExecutionError } from '../../../../../src/common/errors.ts';
 import { Flags } from '../../../../../src/common/flags.ts';
 import { silentLog } from '../../../../../src/common/log.ts';
 import { QemuDriver } from '../../../../../src/compute/drivers/qemu/driver.ts';
 import { PowerState } from '../../../../../src/compute/logic/power_state.ts';
 import { tempDir } from '../../../../rigs/tmp.ts';
+import { aGuestSpec } from '../specs.ts';
 
 const uuid = '00000000-0000-4000-8000-000000000001';
 
@@ -35,4 +37,52 @@ test('a guest whose console cannot be cut and one whose QEMU does not answer are
     { name: 'instance-00000002', uuid, state: PowerState.RUNNING },
   ]);
   assert.deepEqual([...(await driver.listVolumes())], []);
+});
+
+/** Prints its version; else leaves its daemon half behind and waits for it, as where a volume's target does not answer. */
+const HANGING_QEMU = `#!/bin/sh
+[ "$1" = --version ] && exec echo QEMU emulator version 7.2.0
+while :; do sleep 0.1; done &
+echo $! >daemon
+wait
+`;
+
+/** A host whose QEMU hangs as it starts a guest. */
+async function aHangingStart(t: TestContext) {
+  const instances_path = tempDir(t);
+  const qemu_binary = join(instances_path, 'qemu');
+  writeFileSync(qemu_binary, HANGING_QEMU, { mode: 0o755 });
+  const driver = new QemuDriver({ flags: Flags.of({ instances_path, qemu_binary }), log: silentLog });
+  const spec = aGuestSpec({ nics: [] });
+  const folder = join(instances_path, spec.name);
+  mkdirSync(folder);
+  writeFileSync(join(folder, 'guest.json'), JSON.stringify({ uuid: spec.uuid, root_format: 'raw' }));
+  writeFileSync(join(folder, 'disk'), '');
+  const deletion = new AbortController();
+  const spawned = driver.spawn(spec, async () => undefined, deletion.signal);
+  spawned.catch(() => undefined);
+  while (!existsSync(join(folder, 'daemon'))) await new Promise(setImmediate);
+  const state = async () => (await driver.getInfo(spec.name)).state;
+  return { spawned, deletion, state };
+}
+
+test('a start that hangs ends with the deletion of its guest, and nothing of it runs on', async (t) => {
+  const { spawned, deletion, state } = await aHangingStart(t);
+  assert.equal(await state(), PowerState.RUNNING);
+
+  deletion.abort('given up for terminate_instance');
+
+  await assert.rejects(spawned, Aborted);
+  assert.equal(await state(), PowerState.SHUTOFF);
+});
+
+test('a start that hangs is a failure after its time, and no running guest', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] });
+  const { spawned, state } = await aHangingStart(t);
+
+  t.mock.timers.tick(60_000);
+  t.mock.timers.reset();
+
+  await assert.rejects(spawned, ProcessExecutionError);
+  assert.equal(await state(), PowerState.SHUTOFF);
 });
