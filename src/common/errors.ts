@@ -146,11 +146,13 @@ export class FlagMismatch extends NovaError {}
 export class ClassNotFound extends NovaError {}
 
 // On a host
-/** A command failed. `details`: command, exit_code, stderr (tail). */
+/** A command failed. `details`: command, exit_code, stderr (tail); of one that was killed after its time: command, timeout_ms. */
 export class ProcessExecutionError extends NovaError {}
 export class BackendUnavailable extends Unavailable {}
 /** It does not answer at all, whatever it is asked. */
 export class BackendAway extends BackendUnavailable {}
+/** What the work needs is still being made. It is looked for again soon, for as long as who throws this says. */
+export class NotYet extends Unavailable {}
 /** The work was given up because its resource is being deleted or the daemon stops. */
 export class Aborted extends NovaError {}
 
@@ -228,6 +230,7 @@ const CLASSES = new Map<string, new (message: string) => NovaError>(
     ProcessExecutionError,
     BackendUnavailable,
     BackendAway,
+    NotYet,
     Aborted,
   ].map((c) => [c.name, c]),
 );

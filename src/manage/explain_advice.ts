@@ -60,7 +60,8 @@ function underWay(now: Situation, task: string): string[] {
 
 export function waitingFor(now: Services, job: Job): string[] {
   const name = `Job ${job.id} (${job.topic}.${job.method}, attempt ${job.attempt} of ${job.max_attempts})`;
-  const last = job.error === null ? [] : [`The attempt before failed: ${job.error}`];
+  const before = job.attempt === 0 ? 'Last time' : 'The attempt before failed'; // to wait is no attempt
+  const last = job.error === null ? [] : [`${before}: ${job.error}`];
   const silent = silence(now, job.topic, job.host);
   if (silent !== undefined)
     return [`${name} is ${job.state}. ${silent}: start it, and the job goes on by itself.`, ...last];

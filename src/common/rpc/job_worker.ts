@@ -12,7 +12,7 @@ import {
   type Worker,
 } from '../db/jobs.ts';
 import { recordEvent } from '../db/events.ts';
-import { Aborted, DatabaseUnavailable, NovaError, errorText, isAway, isRetryable } from '../errors.ts';
+import { Aborted, DatabaseUnavailable, NotYet, NovaError, errorText, isAway, isRetryable } from '../errors.ts';
 import type { Log } from '../log.ts';
 
 export interface JobMethod {
@@ -39,6 +39,8 @@ const BACKOFF_LIMIT_S = 60;
 const SETTLE_WAIT_MS = 50;
 /** Most seconds until the next look for whoever did not answer. */
 const AWAY_LIMIT_S = 10;
+/** Seconds until the next look for what is still being made: a quarter of the job's age, between these. */
+const NOT_YET_S = [0.5, 2] as const;
 
 /**
  * Runs the jobs of one topic on one host.
@@ -48,7 +50,8 @@ const AWAY_LIMIT_S = 10;
  *     │                 │ ├──error, for good───> onFailed, then failed
  *     └──stop, restart, └──lease ran out: whoever claims it next
  *        no database,
- *        no answer: no attempt of it
+ *        no answer, not yet:
+ *        no attempt of it
  *
  * Jobs come as hints (messages) and from looks into the table; both end in the same guarded claim, so a doubled or lost
  * message changes nothing. Jobs of one resource run one after the other; one that `wins` aborts the one under way first.
@@ -209,6 +212,7 @@ export class JobWorker {
       }
       if (error instanceof DatabaseUnavailable) throw error; // it is put back
       if (isAway(error)) return this.#whileAway(ctx, job, args, error);
+      if (error instanceof NotYet) return this.#notYet(ctx, job, error);
       if (isRetryable(error) && job.attempt < job.max_attempts) {
         const wait_s = backOff(job);
         log.warn({ ...facts, err: error, retry_in_s: wait_s }, 'job failed, will be tried again');
@@ -234,23 +238,35 @@ export class JobWorker {
 
   /** Who does not answer now is asked again, for `patience_s`; that is no attempt of the job. Its story tells it once. */
   async #whileAway(ctx: RequestContext, job: Job, args: Record<string, unknown>, err: Error): Promise<void> {
-    const { db, log, host, methods } = this.#o;
     const away_since = job.away_since ?? nowText();
     const away_s = (clock.now().getTime() - Date.parse(away_since)) / 1000;
-    if (away_s >= (methods.get(job.method)?.patience_s ?? 0)) {
+    if (away_s >= (this.#o.methods.get(job.method)?.patience_s ?? 0)) {
       const text = `${err.message} (asked again and again for ${Math.round(away_s)} s)`;
       return this.#fail(ctx, job, args, new NovaError(text, { cause: err }));
     }
-    if (job.error !== err.message) {
-      const { request_id, id: job_id, method, resource } = job;
-      log.warn({ request_id, job_id, method, resource, err }, 'job waits for an answer');
-      if (resource !== null)
-        await recordEvent(db, ctx, resource, `${method} waits for an answer`, host, { error: err.message });
-    }
+    await this.#tellOnce(ctx, job, err, 'waits for an answer');
     const wait_s = Math.min(Math.max(1, away_s / 4), AWAY_LIMIT_S);
     const attempt = job.attempt - 1;
     await this.#settle(job, { state: 'queued', error: err.message, run_after: textIn(wait_s), attempt, away_since });
     this.#later(wait_s * 1000 + 5);
+  }
+
+  /** What it needs is still being made: other jobs have its place meanwhile. */
+  async #notYet(ctx: RequestContext, job: Job, err: NotYet): Promise<void> {
+    await this.#tellOnce(ctx, job, err, 'waits');
+    const age_s = (clock.now().getTime() - Date.parse(job.created_at)) / 1000;
+    const wait_s = Math.min(Math.max(NOT_YET_S[0], age_s / 4), NOT_YET_S[1]);
+    const run_after = textIn(wait_s);
+    await this.#settle(job, { state: 'queued', error: err.message, run_after, attempt: job.attempt - 1 });
+    this.#later(wait_s * 1000 + 5);
+  }
+
+  async #tellOnce(ctx: RequestContext, job: Job, err: Error, what: string): Promise<void> {
+    if (job.error === err.message) return;
+    const { request_id, id: job_id, method, resource } = job;
+    this.#o.log.warn({ request_id, job_id, method, resource, err }, `job ${what}`);
+    if (resource !== null)
+      await recordEvent(this.#o.db, ctx, resource, `${method} ${what}`, this.#o.host, { error: err.message });
   }
 
   #later(ms: number): void {

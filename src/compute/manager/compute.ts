@@ -122,7 +122,7 @@ export class ComputeManager implements ComputeRpc, Manager {
     const instance = await this.#mine(instance_id, ['networking', 'spawning']);
     if (!instance) return;
     const resource = instanceResource(instance_id);
-    const volumes = await this.#volumes.forLaunch(ctx, instance_id);
+    const volumes = await this.#volumes.forLaunch(ctx, instance);
     const started = Date.now();
     const nics = await (
       await this.#networkRpc()

@@ -1,4 +1,4 @@
-import { sleep } from '../../common/clock.ts';
+import { clock } from '../../common/clock.ts';
 import type { RequestContext } from '../../common/context.ts';
 import { writing, type NovaDb, type Tx } from '../../common/db/connect.ts';
 import { recordEvent } from '../../common/db/events.ts';
@@ -13,7 +13,7 @@ import {
   type VolumeAttachment,
 } from '../../common/db/volume_attachments.ts';
 import { ec2VolumeId, volumeById, type Volume } from '../../common/db/volumes.ts';
-import { Aborted, Conflict, InstanceNotFound, VolumeBusy } from '../../common/errors.ts';
+import { Aborted, Conflict, InstanceNotFound, NotYet, VolumeBusy } from '../../common/errors.ts';
 import { defineFlags, integer, type Flags } from '../../common/flags.ts';
 import type { Log } from '../../common/log.ts';
 import type { RpcBus } from '../../common/rpc/bus.ts';
@@ -44,8 +44,6 @@ export interface VolumeArgs {
   instance_id: number;
   volume_id: number;
 }
-
-const LOOK_EVERY_MS = 500;
 
 /**
  * Volumes at the guests of this host. What a guest is to have is its live attachments; who may reach a volume is asked of
@@ -157,24 +155,23 @@ export class GuestVolumes {
 
   // ------------------------------------------------------------------ launch
 
-  /** The volumes of a guest that is to be made, when all of them are there. @throws Conflict, Aborted */
-  async forLaunch(ctx: RequestContext, instance_id: number): Promise<GuestVolume[]> {
-    for (let waited_ms = 0; ; waited_ms += LOOK_EVERY_MS) {
-      const attachments = await attachmentsOfInstance(this.#d.db, instance_id);
-      const volumes = await Promise.all(attachments.map(({ volume_id }) => volumeById(this.#d.db, volume_id)));
-      const late = volumes.find(({ status }) => status === 'creating');
-      const failed = volumes.find(({ status }) => !['creating', 'attaching', 'in-use'].includes(status));
-      if (failed)
-        throw new Conflict(
-          `${ec2VolumeId(failed.id)}, which it was to have, is ${failed.status}: ${failed.fault ?? ''}`,
-        );
-      if (!late) return this.#connectAll(ctx, attachments);
-      if (waited_ms >= this.#timeout_s * 1000)
-        throw new Conflict(
-          `${ec2VolumeId(late.id)} was still being made after ${this.#timeout_s} s (--block_device_creation_timeout)`,
-        );
-      await sleep(LOOK_EVERY_MS, ctx.signal);
-    }
+  /**
+   * The volumes of a guest that is to be made, when all of them are there.
+   * @throws NotYet, for --block_device_creation_timeout since it was scheduled; then Conflict
+   */
+  async forLaunch(ctx: RequestContext, { id, scheduled_at, created_at }: Instance): Promise<GuestVolume[]> {
+    const attachments = await attachmentsOfInstance(this.#d.db, id);
+    const volumes = await Promise.all(attachments.map(({ volume_id }) => volumeById(this.#d.db, volume_id)));
+    const late = volumes.find(({ status }) => status === 'creating');
+    const failed = volumes.find(({ status }) => !['creating', 'attaching', 'in-use'].includes(status));
+    if (failed)
+      throw new Conflict(`${ec2VolumeId(failed.id)}, which it was to have, is ${failed.status}: ${failed.fault ?? ''}`);
+    if (!late) return this.#connectAll(ctx, attachments);
+    const waited_s = (clock.now().getTime() - Date.parse(scheduled_at ?? created_at)) / 1000;
+    if (waited_s < this.#timeout_s) throw new NotYet(`${ec2VolumeId(late.id)} is still being made`);
+    throw new Conflict(
+      `${ec2VolumeId(late.id)} was still being made after ${this.#timeout_s} s (--block_device_creation_timeout)`,
+    );
   }
 
   /** The guest runs with them. In the transaction that says so. */
