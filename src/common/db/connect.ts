@@ -44,7 +44,10 @@ const QUERY_TIMEOUT_MS = 30_000;
  * Opens `sqlite:///FILE` (an absolute FILE gives four slashes), `sqlite://` (in memory) or `postgresql://user:pw@host/db`.
  * No connection is made before the first query. @throws InvalidInput for other URLs
  */
-export async function connectDb(url: string, options: { max_connections?: number } = {}): Promise<NovaDb> {
+export async function connectDb(
+  url: string,
+  options: { max_connections?: number; query_timeout_ms?: number } = {},
+): Promise<NovaDb> {
   if (url === 'sqlite://' || url === 'sqlite:///:memory:') return new NovaDb(new SqliteDialect(':memory:'), 'sqlite');
   const file = sqliteFile(url);
   if (file !== null) return new NovaDb(new SqliteDialect(file), 'sqlite');
@@ -55,7 +58,7 @@ export async function connectDb(url: string, options: { max_connections?: number
       connectionString: url,
       max: options.max_connections ?? 10,
       connectionTimeoutMillis: 10_000,
-      query_timeout: QUERY_TIMEOUT_MS,
+      query_timeout: options.query_timeout_ms ?? QUERY_TIMEOUT_MS,
       keepAlive: true, // a server whose machine is gone is noticed
     });
     return new NovaDb(new PostgresqlDialect(pool), 'postgresql');

@@ -10,7 +10,6 @@ const kysely = createRequire(import.meta.url)('kysely') as typeof Package;
 export const {
   Kysely,
   PostgresDialect,
-  PostgresDriver,
   RawNode,
   SelectQueryNode,
   SqliteAdapter,

@@ -1,36 +1,34 @@
-import type { DatabaseConnection, Driver } from 'kysely';
-import type { Pool } from 'pg';
+import type { PostgresPoolClient } from 'kysely';
+import type { Pool, PoolClient } from 'pg';
 import { databaseError } from './failures.ts';
-import { PostgresDialect, PostgresDriver } from './kysely.ts';
+import { PostgresDialect } from './kysely.ts';
 
-/** PostgreSQL whose errors say in our words when it is away. */
+/** PostgreSQL whose errors say in our words when it is away, and whose connections end with a query that timed out. */
 export class PostgresqlDialect extends PostgresDialect {
-  readonly #pool: Pool;
   constructor(pool: Pool) {
-    super({ pool });
-    this.#pool = pool;
+    super({ pool: { connect: async () => lent(await pool.connect().catch(rethrow)), end: () => pool.end() } });
     // A connection that breaks tells its query, and the pool makes a new one; without a listener it would end the process.
     pool.on('error', () => undefined);
     pool.on('connect', (client) => client.on('error', () => undefined));
   }
-  override createDriver(): Driver {
-    return new PostgresqlDriver({ pool: this.#pool });
-  }
 }
 
-class PostgresqlDriver extends PostgresDriver {
-  /** Connections of the pool, which come back again and again. */
-  readonly #known = new WeakSet<DatabaseConnection>();
-
-  override async acquireConnection(): Promise<DatabaseConnection> {
-    const connection = await super.acquireConnection().catch(rethrow);
-    if (this.#known.has(connection)) return connection;
-    this.#known.add(connection);
-    const executeQuery = connection.executeQuery.bind(connection);
-    connection.executeQuery = (query) => executeQuery(query).catch(rethrow) as ReturnType<typeof executeQuery<never>>;
-    return connection;
-  }
+/** A connection of the pool, for as long as one query or transaction has it. */
+function lent(client: PoolClient): PostgresPoolClient {
+  const query = (text: string, parameters: readonly unknown[]) =>
+    client.query(text, [...parameters]).catch((err: unknown) => {
+      // The server may be at it still. A rollback would wait behind it, time out too and never be sent, and whoever has the
+      // connection next would be in a transaction that is not theirs. Ended, it fails the rollback at once, the pool drops
+      // it, and the server rolls back.
+      if (isTimeout(err)) void client.end();
+      return rethrow(err);
+    });
+  // Kysely's type has cursors too, which nothing of ours uses.
+  return { query: query as unknown as PostgresPoolClient['query'], release: () => client.release() };
 }
+
+/** The client's own, after `query_timeout`; the pg module has no code for it. */
+const isTimeout = (err: unknown): boolean => err instanceof Error && err.message === 'Query read timeout';
 
 function rethrow(err: unknown): never {
   throw databaseError(err);

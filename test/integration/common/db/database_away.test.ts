@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { sql } from '../../../../src/common/db/kysely.ts';
 import { sleep } from '../../../../src/common/clock.ts';
-import { connectDb, writing, type NovaDb } from '../../../../src/common/db/connect.ts';
+import { connectDb, writing, type Db, type NovaDb } from '../../../../src/common/db/connect.ts';
 import { syncDb } from '../../../../src/common/db/migrate.ts';
 import { DatabaseUnavailable } from '../../../../src/common/errors.ts';
 import { execute } from '../../../../src/common/execute.ts';
@@ -45,6 +45,47 @@ test(
     await postgres.start();
     assert.equal((await users(db)).length, 1);
     await writing(db, (tx) => tx.updateTable('users').set({ name: 'y' }).execute());
+  },
+);
+
+test(
+  'a query that times out ends its PostgreSQL connection: nothing of its transaction stays, and later writes are kept',
+  { skip: needs('postgres') },
+  async (t) => {
+    const url = await (await startPostgres(t)).createNovaDatabase();
+    const db = await connectDb(url, { max_connections: 1, query_timeout_ms: 1000 });
+    const other = await connectDb(url);
+    atEnd(t, async () => void (await Promise.all([db.destroy(), other.destroy()])));
+    await aProject(db, 'one', 'ann');
+    await aProject(db, 'two', 'bob');
+    const rename = (on: Db, id: string, name: string) =>
+      on.updateTable('projects').set({ name }).where('id', '=', id).execute();
+    const names = async () =>
+      (await other.selectFrom('projects').select('name').orderBy('id').execute()).map((p) => p.name);
+    const atWork = async () => {
+      const of_others = sql<{ state: string }>`select state from pg_stat_activity
+        where datname = current_database() and pid <> pg_backend_pid() and state <> 'idle'`;
+      return (await of_others.execute(other)).rows;
+    };
+
+    await writing(other, async (tx) => {
+      await rename(tx, 'two', 'theirs');
+      const half = writing(db, async (mine) => {
+        await rename(mine, 'one', 'half');
+        await rename(mine, 'two', 'half'); // waits for the other transaction's lock
+      });
+      const began = Date.now();
+      await assert.rejects(half, away);
+      assert.ok(Date.now() - began < 1900, 'the rollback does not wait for a timeout of its own');
+    });
+    for (let i = 0; i < 100 && (await atWork()).length > 0; i++) await sleep(50); // the server sees that we hung up
+    assert.deepEqual(await atWork(), []);
+    assert.deepEqual(await names(), ['one', 'theirs']);
+
+    await rename(db, 'one', 'kept');
+    assert.deepEqual(await names(), ['kept', 'theirs']);
+    await writing(db, (tx) => rename(tx, 'two', 'kept'));
+    assert.deepEqual(await names(), ['kept', 'kept']);
   },
 );
 
