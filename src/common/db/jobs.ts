@@ -8,6 +8,10 @@ import type { JobsTable } from './schema.ts';
 
 export type Job = Selectable<JobsTable>;
 
+/** In the words of the partial indexes: SQLite does not see that a list of bound values says the same. */
+const IS_OPEN = sql<boolean>`state in ('queued', 'running')`;
+const IS_OVER = sql<boolean>`state in ('done', 'failed')`;
+
 /** Not the caller's now, which may be later than the worker's. */
 const AT_ONCE = '1970-01-01T00:00:00.000Z';
 
@@ -67,23 +71,32 @@ export interface JobHead {
   method: string;
 }
 
-/** What this worker may run now, oldest first: queued, or running under a lease that ran out. */
+/**
+ * What this worker may run now, oldest first: queued, or running under a lease that ran out. Finished jobs are kept for days
+ * and are not looked at: each part is in the words of its partial index, of which an OR over them would use none.
+ */
 export async function claimableJobs(db: Db, worker: Worker, limit: number): Promise<JobHead[]> {
   const now = nowText();
-  return db
-    .selectFrom('jobs')
-    .select(['id', 'resource', 'method'])
-    .where('topic', '=', worker.topic)
+  const ofTopic = () => db.selectFrom('jobs').select(['id', 'resource', 'method']).where('topic', '=', worker.topic);
+  const queued = (host: string | null) =>
+    ofTopic()
+      .where('host', host === null ? 'is' : '=', host)
+      .where('state', '=', sql.lit('queued'))
+      .where('run_after', '<=', now)
+      .orderBy('id')
+      .limit(limit);
+  const left = ofTopic()
     .where((e) => e.or([e('host', 'is', null), e('host', '=', worker.host)]))
-    .where((e) =>
-      e.or([
-        e.and([e('state', '=', 'queued'), e('run_after', '<=', now)]),
-        e.and([e('state', '=', 'running'), e('lease_until', '<', now)]),
-      ]),
-    )
-    .orderBy('id')
-    .limit(limit)
+    .where('state', '=', sql.lit('running'))
+    .where('lease_owner', 'is not', null)
+    .where('lease_until', '<', now);
+  const heads = await db
+    .selectFrom(queued(null).as('of_any_host'))
+    .selectAll()
+    .unionAll(db.selectFrom(queued(worker.host).as('of_this_host')).selectAll())
+    .unionAll(left) // which an order over all three would send through the whole table, by its key
     .execute();
+  return heads.sort((a, b) => a.id - b.id).slice(0, limit);
 }
 
 /** The guarded update that makes the job ours; undefined when another has it, had it, or may not have it yet. */
@@ -148,7 +161,8 @@ export async function takeBackJobs(db: Db, worker: Worker): Promise<number> {
   const result = await db
     .updateTable('jobs')
     .set({ state: 'queued', lease_owner: null, lease_until: null, run_after: nowText() })
-    .where('state', '=', 'running')
+    .where('state', '=', sql.lit('running'))
+    .where('lease_owner', 'is not', null)
     .where(sql<boolean>`substr(lease_owner, 1, ${sql.lit(prefix.length)}) = ${prefix}`)
     .where('lease_owner', '!=', worker.owner)
     .executeTakeFirst();
@@ -158,12 +172,12 @@ export async function takeBackJobs(db: Db, worker: Worker): Promise<number> {
 /** Whether work on a resource waits or is under way. */
 export async function hasOpenJob(db: Db, resource: string): Promise<boolean> {
   const open = db.selectFrom('jobs').select('id').where('resource', '=', resource);
-  return (await open.where('state', 'in', ['queued', 'running']).executeTakeFirst()) !== undefined;
+  return (await open.where(IS_OPEN).executeTakeFirst()) !== undefined;
 }
 
 /** Old rows of finished jobs go; what happened stays in `events`. */
 export async function purgeJobs(db: Db, older_than: string): Promise<void> {
-  await db.deleteFrom('jobs').where('state', 'in', ['done', 'failed']).where('updated_at', '<', older_than).execute();
+  await db.deleteFrom('jobs').where(IS_OVER).where('updated_at', '<', older_than).execute();
 }
 
 /** Newest first. */
@@ -190,13 +204,7 @@ export const jobById = (db: Db, id: number): Promise<Job | undefined> =>
 
 /** What waits or runs on a resource, oldest first. */
 export const openJobs = (db: Db, resource: string): Promise<Job[]> =>
-  db
-    .selectFrom('jobs')
-    .selectAll()
-    .where('resource', '=', resource)
-    .where('state', 'in', ['queued', 'running'])
-    .orderBy('id')
-    .execute();
+  db.selectFrom('jobs').selectAll().where('resource', '=', resource).where(IS_OPEN).orderBy('id').execute();
 
 /** A job of this method (wire name) on the resource that waits or runs. */
 export const jobUnderWay = (db: Db, resource: string, method: string): Promise<Job | undefined> =>
@@ -205,7 +213,7 @@ export const jobUnderWay = (db: Db, resource: string, method: string): Promise<J
     .selectAll()
     .where('resource', '=', resource)
     .where('method', '=', method)
-    .where('state', 'in', ['queued', 'running'])
+    .where(IS_OPEN)
     .executeTakeFirst();
 
 /** Lets a failed job run once more from its first attempt, without a deadline. @returns false when it is not failed now */

@@ -14,6 +14,7 @@ import * as m0009 from './migrations/0009_volume_tokens.ts';
 import * as m0010 from './migrations/0010_reporting_since.ts';
 import * as m0011 from './migrations/0011_image_deadline.ts';
 import * as m0012 from './migrations/0012_made_for_launch.ts';
+import * as m0013 from './migrations/0013_job_lists.ts';
 
 interface Migration {
   name: string;
@@ -33,6 +34,7 @@ const MIGRATIONS: readonly Migration[] = [
   { name: '0010_reporting_since', up: m0010.up },
   { name: '0011_image_deadline', up: m0011.up },
   { name: '0012_made_for_launch', up: m0012.up },
+  { name: '0013_job_lists', up: m0013.up },
 ];
 
 export const LATEST = MIGRATIONS.length;

@@ -5,6 +5,7 @@ import { launchContract } from '../../../launch_contract.ts';
 import { fixedIpsContract } from '../../../fixed_ips_contract.ts';
 import { floatingIpsContract } from '../../../floating_ips_contract.ts';
 import { imagesContract } from '../../../images_contract.ts';
+import { plansContract } from '../../../plans_contract.ts';
 import { projectNetworksContract } from '../../../project_networks_contract.ts';
 import { providerFwRulesContract } from '../../../provider_fw_rules_contract.ts';
 import { servicesContract } from '../../../services_contract.ts';
@@ -20,6 +21,7 @@ for (const database of [sqliteInMemory, sqliteFile]) {
   fixedIpsContract(database);
   floatingIpsContract(database);
   projectNetworksContract(database);
+  plansContract(database);
   providerFwRulesContract(database);
   volumesContract(database);
   attachmentsContract(database);
