@@ -41,13 +41,27 @@ export function metadataTree(facts: InstanceFacts, mpi: readonly MpiHost[] = [])
 
 function publicKeys({ key_name, key_data }: InstanceFacts): Folder | null {
   if (key_name === null || key_data === null) return null;
-  return { 0: { [NAME]: key_name, 'openssh-key': key_data } };
+  return { 0: { [NAME]: label(key_name), 'openssh-key': key_data } };
 }
 
-/** One leaf a key pair: a machine file for mpirun. Not AWS. */
+/** Python's `splitlines` ends a line at these too, which a name may have within. */
+const LINE_ENDS = '\\u0085\\u2028\\u2029';
+const UNLISTABLE = new RegExp(`[${LINE_ENDS}]|/$`, 'g');
+const NO_LEAF = new RegExp(`[${LINE_ENDS}/=]|^\\.\\.?$`);
+
+/** A name as a listing shows it behind `0=`, where nobody asks by it: on one line, and not ending as a folder's does. */
+const label = (name: string): string => name.replace(UNLISTABLE, encodeURIComponent);
+
+/**
+ * One leaf a key pair: a machine file for mpirun. Not AWS. Key pairs whose name no path can end with have none: a `/` would
+ * part it, and cloud-init asks for `N/openssh-key` where it reads `N=`. At the first entry that is listed but not there it
+ * throws all metadata away, in every guest of the project.
+ */
 function mpiFolder(hosts: readonly MpiHost[]): Folder {
   const by_key: Record<string, string[]> = Object.create(null) as Record<string, string[]>;
-  for (const { key_name, address, vcpus } of hosts)
-    (by_key[key_name ?? 'None'] ??= []).push(`${address} slots=${vcpus}`);
+  for (const { key_name, address, vcpus } of hosts) {
+    const name = key_name ?? 'None';
+    if (!NO_LEAF.test(name)) (by_key[name] ??= []).push(`${address} slots=${vcpus}`);
+  }
   return by_key;
 }

@@ -90,3 +90,26 @@ test('mpi has one machine file a key pair', () => {
   assert.equal(walk(tree, ['meta-data', 'mpi']), 'mine\nNone');
   assert.equal(walk(tree, ['meta-data', 'mpi', 'mine']), '10.0.0.2 slots=1\n10.0.0.4 slots=4');
 });
+
+test('mpi leaves out a key pair whose name no path can end with; its guest has it all the same', () => {
+  const names = ['ann/laptop', 'ann/', '1=x', 'a=b', '..', '.', 'a\u2028b', 'a\u0085b', '100% mine?', '.ssh'];
+  const hosts = names.map((key_name, i) => ({ key_name, address: `10.0.0.${i}`, vcpus: 1 }));
+  const tree = metadataTree(facts(), hosts);
+
+  assert.equal(walk(tree, ['meta-data', 'mpi']), '100% mine?\n.ssh');
+  assert.equal(walk(tree, ['meta-data', 'mpi', '.ssh']), '10.0.0.9 slots=1');
+  for (const key_name of names)
+    assert.equal(get('meta-data/public-keys/0/openssh-key', { key_name }), 'ssh-rsa AAAA mine', key_name);
+});
+
+test('the label of a public key is on one line and does not end as a folder does', () => {
+  const labels: Record<string, string> = {
+    'ann/laptop': '0=ann/laptop',
+    '1=x': '0=1=x',
+    'ann/': '0=ann%2F',
+    '//': '0=/%2F',
+    'a\u2028b': '0=a%E2%80%A8b',
+  };
+  for (const [key_name, label] of Object.entries(labels))
+    assert.equal(get('meta-data/public-keys', { key_name }), label);
+});
