@@ -6,6 +6,7 @@ import { createKeyPair, importKeyPair } from '../src/common/auth/key_pairs.ts';
 import { DbTokens } from '../src/common/auth/tokens.ts';
 import { clock } from '../src/common/clock.ts';
 import { writing, type NovaDb } from '../src/common/db/connect.ts';
+import { deleteImageRow, ec2ImageId } from '../src/common/db/images.ts';
 import { deleteKeyPair, getKeyPair, listKeyPairs } from '../src/common/db/key_pairs.ts';
 import {
   addMember,
@@ -19,6 +20,7 @@ import {
 } from '../src/common/db/projects.ts';
 import { projectQuota, quotaFlags, setQuota } from '../src/common/db/quotas.ts';
 import { deleteRole } from '../src/common/db/roles.ts';
+import { ensureDefaultGroup, groupsOfProject } from '../src/common/db/security_groups.ts';
 import { createUser, deleteUser, findUser, getUser, modifyUser } from '../src/common/db/users.ts';
 import {
   AuthFailure,
@@ -32,7 +34,7 @@ import {
   UserNotFound,
 } from '../src/common/errors.ts';
 import { Flags } from '../src/common/flags.ts';
-import { anInstance, aProject, aUser } from './builders.ts';
+import { anImage, anInstance, aProject, aUser } from './builders.ts';
 
 const rules = Flags.of().read(authFlags);
 const RSA =
@@ -187,6 +189,39 @@ export function peopleContract(
     assert.deepEqual((await standingOf(db, 'ann', 'apollo')).held.project, []);
   });
 
+  it('a deleted project leaves no security group to the next one of that name', async (db) => {
+    await aProject(db, 'apollo', 'ann');
+    await aProject(db, 'gemini', 'bob');
+    for (const project_id of ['apollo', 'gemini']) await ensureDefaultGroup(db, project_id, 'ann');
+    const [open] = await groupsOfProject(db, 'apollo');
+    const rule = { protocol: 'tcp', from_port: 22, to_port: 22, cidr: '0.0.0.0/0', group_id: null };
+    await db
+      .insertInto('security_group_rules')
+      .values({ ...rule, parent_group_id: open?.id ?? 0, created_at: '2011-04-15T00:00:00.000Z' })
+      .execute();
+
+    await write(db, deleteProject, 'apollo');
+    await write(db, createProject, { name: 'apollo', manager: 'ann' });
+
+    assert.deepEqual(await groupsOfProject(db, 'apollo'), []);
+    assert.deepEqual(await db.selectFrom('security_group_rules').select('id').where('deleted', '=', 0).execute(), []);
+    assert.equal((await groupsOfProject(db, 'gemini')).length, 1);
+  });
+
+  it('a project with images is not deleted, and they are named', async (db) => {
+    await aProject(db, 'apollo', 'ann');
+    const id = await anImage(db, { is_public: 0 });
+    const kernel = await anImage(db, { container_format: 'aki', status: 'error' });
+    await anImage(db, { project_id: 'gemini' });
+
+    await assert.rejects(write(db, deleteProject, 'apollo'), {
+      name: 'Conflict',
+      message: `apollo has 2 images: delete them first: ${ec2ImageId(id)}, ${ec2ImageId(kernel, 'aki')}`,
+    });
+    for (const image of [id, kernel]) await deleteImageRow(db, image);
+    await write(db, deleteProject, 'apollo');
+  });
+
   it('a user deleted while a project is made for it leaves no project without a manager', async (db) => {
     for (let i = 0; i < 20; i++) {
       await aUser(db, `u${i}`);
@@ -296,6 +331,7 @@ export function peopleContract(
     assert.deepEqual(await authenticator().identify('ann-access:apollo'), {
       user_id: 'ann',
       project_id: 'apollo',
+      project_created_at: (await getProject(db, 'apollo')).created_at,
       is_admin: false,
       roles: ['projectmanager'],
       secret_key: 'ann-secret',

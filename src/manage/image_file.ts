@@ -2,7 +2,7 @@ import { createReadStream } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { addAbortSignal } from 'node:stream';
-import { writing } from '../common/db/connect.ts';
+import { lockProject, writing } from '../common/db/connect.ts';
 import { recordEvent } from '../common/db/events.ts';
 import { createImage, failImage, LOCAL, mergeImageProperties, type NewImage } from '../common/db/images.ts';
 import { findProject } from '../common/db/projects.ts';
@@ -41,6 +41,7 @@ export async function storeImageFile(m: Manage, given: Given, formats: Formats):
   await checkParts(m.db, as_owner, { kernel_id: formats.kernel_id, ramdisk_id: formats.ramdisk_id });
   const ctx = { ...m.ctx, project_id: given.owner };
   const id = await writing(m.db, async (tx) => {
+    await lockProject(tx, m.db.dialect, given.owner); // deleted just now: the next one of that name would have it
     const image_id = await createImage(tx, {
       name: given.name ?? (given.path.split('/').at(-1) as string),
       project_id: given.owner,

@@ -48,7 +48,8 @@ export const projectCommands: Noun = {
       },
     }),
     delete: verb({
-      summary: 'Take away a project that has no instances, with its memberships, roles and quotas',
+      summary: 'Take away a project without instances, volumes and images, with its members, roles, quotas and groups',
+      details: 'Its buckets stay: administrators reach them, and no later project of that name.',
       args: { name: project },
       run: (m, { name }) => writing(m.db, (tx) => deleteProject(tx, name)),
     }),

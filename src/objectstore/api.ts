@@ -1,5 +1,5 @@
 import type { RequestContext } from '../common/context.ts';
-import { writing, type Db, type NovaDb } from '../common/db/connect.ts';
+import { lockProject, writing, type Db, type NovaDb } from '../common/db/connect.ts';
 import { recordEvent } from '../common/db/events.ts';
 import {
   createImage,
@@ -82,6 +82,7 @@ export class ImageApi {
     if (!ARCHITECTURES.includes(architecture))
       throw new InvalidInput(`the architecture ${architecture.slice(0, 40)} is not one of ${ARCHITECTURES.join(', ')}`);
     const id = await writing(this.#db, async (tx) => {
+      await lockProject(tx, this.#db.dialect, project_id); // deleted just now: the next one of that name would have it
       const image_id = await createImage(tx, {
         name,
         project_id,

@@ -2,6 +2,8 @@
 export interface Identity {
   readonly user_id: string;
   readonly project_id: string;
+  /** Tells the project from a deleted one that had its name. UTC, ISO 8601. */
+  readonly project_created_at: string;
   /** Superuser, or holder of one of `--global_roles`. */
   readonly is_admin: boolean;
   /** Roles held both globally and in the project, and `projectmanager` for the project's manager. */

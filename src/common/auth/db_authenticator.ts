@@ -4,7 +4,7 @@ import { AuthFailure } from '../errors.ts';
 import type { Flags } from '../flags.ts';
 import { authFlags, type RoleRules } from './access.ts';
 import type { Authenticator, Identity } from './authenticator.ts';
-import { userInProject } from './identity.ts';
+import { userAndProject } from './identity.ts';
 import { Recent } from './recent.ts';
 
 /** Access keys of the tables users and projects. What changed there holds at the latest two seconds later. */
@@ -29,6 +29,7 @@ export class DbAuthenticator implements Authenticator {
     const user = await findUserByAccessKey(this.#db, access_key);
     if (!user) throw new AuthFailure(`no user has the access key ${access_key.slice(0, 128)}`);
     const project_id = colon < 0 ? user.id : given.slice(colon + 1);
-    return { ...(await userInProject(this.#db, this.#rules, user, project_id)), secret_key: user.secret_key };
+    const { identity, project } = await userAndProject(this.#db, this.#rules, user, project_id);
+    return { ...identity, project_created_at: project.created_at, secret_key: user.secret_key };
   }
 }

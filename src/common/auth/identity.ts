@@ -1,5 +1,5 @@
 import type { Db } from '../db/connect.ts';
-import { findProject, isMember } from '../db/projects.ts';
+import { findProject, isMember, type Project } from '../db/projects.ts';
 import { heldRoles } from '../db/roles.ts';
 import type { User } from '../db/users.ts';
 import { AuthFailure } from '../errors.ts';
@@ -14,7 +14,16 @@ export interface UserInProject {
 }
 
 /** @throws AuthFailure for an unknown project, or a user who is neither its member nor administrator */
-export async function userInProject(db: Db, rules: RoleRules, user: User, project_id: string): Promise<UserInProject> {
+export const userInProject = async (...asked: Parameters<typeof userAndProject>): Promise<UserInProject> =>
+  (await userAndProject(...asked)).identity;
+
+/** The same, with the project's row. @throws AuthFailure */
+export async function userAndProject(
+  db: Db,
+  rules: RoleRules,
+  user: User,
+  project_id: string,
+): Promise<{ identity: UserInProject; project: Project }> {
   const project = await findProject(db, project_id);
   if (!project) throw new AuthFailure(`there is no project ${project_id.slice(0, 255)} for the user ${user.id}`);
   const standing: Standing = {
@@ -26,5 +35,5 @@ export async function userInProject(db: Db, rules: RoleRules, user: User, projec
   const is_admin = isAdmin(standing, rules);
   if (!standing.member && !is_admin)
     throw new AuthFailure(`the user ${user.id} is no member of project ${project_id}, and no administrator`);
-  return { user_id: user.id, project_id, is_admin, roles: activeRoles(standing, rules) };
+  return { identity: { user_id: user.id, project_id, is_admin, roles: activeRoles(standing, rules) }, project };
 }

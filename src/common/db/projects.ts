@@ -3,9 +3,11 @@ import { nowText } from '../clock.ts';
 import { Conflict, ProjectExists, ProjectNotFound } from '../errors.ts';
 import { changed, type Db, type Tx } from './connect.ts';
 import { freeFloatingIps } from './floating_associations.ts';
+import { ec2ImageId } from './images.ts';
 import { instanceUsage } from './instances.ts';
 import { releaseNetworks } from './project_networks.ts';
 import type { ProjectsTable } from './schema.ts';
+import { scrubProjectGroups } from './security_groups.ts';
 import { checkName, holdUser } from './users.ts';
 import { volumeUsage } from './volumes.ts';
 
@@ -139,8 +141,9 @@ export async function removeMember(tx: Tx, project_id: string, user_id: string):
 }
 
 /**
- * Takes away the project with its memberships, roles, quotas, tokens; its floating ips are free again.
- * @throws ProjectNotFound, Conflict while it has instances, volumes or snapshots
+ * Takes away the project with its memberships, roles, quotas, tokens, security groups; its floating ips are free again.
+ * What has contents of its own must be gone before: the next project of that name would have it.
+ * @throws ProjectNotFound, Conflict while it has instances, volumes, snapshots or images
  */
 export async function deleteProject(tx: Tx, id: string): Promise<void> {
   await holdProject(tx, id);
@@ -148,9 +151,28 @@ export async function deleteProject(tx: Tx, id: string): Promise<void> {
   if (instances > 0) throw new Conflict(`${id} has ${instances} instances: terminate them first`);
   const { volumes } = await volumeUsage(tx, id);
   if (volumes > 0) throw new Conflict(`${id} has ${volumes} volumes: delete them first`);
+  await refuseImages(tx, id);
+  await scrubProjectGroups(tx, id);
   for (const table of ['user_project_role_association', 'user_project_association', 'auth_tokens', 'quotas'] as const)
     await tx.deleteFrom(table).where('project_id', '=', id).execute();
   await freeFloatingIps(tx, id);
   await releaseNetworks(tx, id);
   await tx.deleteFrom('projects').where('id', '=', id).execute();
+}
+
+const MOST_NAMED = 10;
+
+/** @throws Conflict */
+async function refuseImages(tx: Tx, project_id: string): Promise<void> {
+  const images = await tx
+    .selectFrom('images')
+    .select(['id', 'container_format'])
+    .where('project_id', '=', project_id)
+    .where('deleted', '=', 0)
+    .orderBy('id')
+    .execute();
+  if (images.length === 0) return;
+  const named = images.slice(0, MOST_NAMED).map(({ id, container_format }) => ec2ImageId(id, container_format));
+  const more = images.length > MOST_NAMED ? ', ...' : '';
+  throw new Conflict(`${project_id} has ${images.length} images: delete them first: ${named.join(', ')}${more}`);
 }

@@ -1,6 +1,7 @@
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { link, mkdir, readdir, rm, rmdir, writeFile } from 'node:fs/promises';
 import { clock, nowText } from '../../common/clock.ts';
+import { isOwner, type BucketProject } from '../logic/bucket_owner.ts';
 import { errnoOf, noSuchBucket, S3Error } from '../logic/errors.ts';
 import { checkBucketName, keyOfFile } from '../logic/keys.ts';
 import { sortKeys } from '../logic/list.ts';
@@ -8,15 +9,19 @@ import { isLongFile, type Layout } from './layout.ts';
 import { Locks } from './locks.ts';
 import { readSidecar } from './sidecars.ts';
 
-export interface Owner {
-  /** Null: a folder that no request made. Only administrators reach it. */
-  project_id: string | null;
+export interface Owner extends BucketProject {
   user_id: string | null;
   /** UTC, ISO 8601. */
   created_at: string;
 }
 export interface Bucket extends Owner {
   name: string;
+}
+
+/** Who makes a bucket. */
+interface Maker extends BucketProject {
+  project_id: string;
+  user_id: string | null;
 }
 
 /** How long an owner is believed without a look at the disk, and how long sorted keys are kept for the next page. */
@@ -43,36 +48,42 @@ export class Buckets {
   }
 
   /** @throws S3Error BucketAlreadyExists, BucketAlreadyOwnedByYou (both 403, as Nova) */
-  async create(bucket: string, by: { project_id: string; user_id: string | null }): Promise<void> {
+  async create(bucket: string, by: Maker): Promise<void> {
     await this.#locks.run(bucket, async () => {
-      if (existsSync(this.#layout.bucket(bucket))) throw this.#taken(bucket, by.project_id);
+      if (existsSync(this.#layout.bucket(bucket))) throw this.#taken(bucket, by);
       const about = this.#layout.aboutBucket(bucket);
       await mkdir(`${about}/meta`, { recursive: true });
       await mkdir(`${about}/uploads`, { recursive: true });
-      await this.#claim(bucket, { ...by, created_at: nowText() });
+      await this.#claim(bucket, by);
       await mkdir(this.#layout.bucket(bucket)).catch((err: unknown) => {
-        throw errnoOf(err) === 'EEXIST' ? this.#taken(bucket, by.project_id) : err;
+        throw errnoOf(err) === 'EEXIST' ? this.#taken(bucket, by) : err;
       });
       this.#owners.delete(bucket);
     });
   }
 
   /** Links the finished owner file into place, which only one can. One that we left half-way is ours to finish. */
-  async #claim(bucket: string, owner: Owner): Promise<void> {
+  async #claim(bucket: string, by: Maker): Promise<void> {
+    const owner: Owner = { ...by, created_at: nowText() };
     const aside = this.#layout.newFile();
     await writeFile(aside, JSON.stringify(owner), { flag: 'wx' });
     try {
       await link(aside, `${this.#layout.aboutBucket(bucket)}/owner.json`);
     } catch (err) {
       if (errnoOf(err) !== 'EEXIST') throw err;
-      if (this.#readOwner(bucket)?.project_id !== owner.project_id) throw this.#taken(bucket, null);
+      if (!this.#has(by, bucket)) throw this.#taken(bucket);
     } finally {
       await rm(aside, { force: true });
     }
   }
 
-  #taken(bucket: string, project_id: string | null): S3Error {
-    return project_id !== null && this.#readOwner(bucket)?.project_id === project_id
+  #has({ project_id, project_created_at }: Maker, bucket: string): boolean {
+    const owner = this.#readOwner(bucket);
+    return owner !== null && isOwner(owner, project_id, project_created_at ?? null);
+  }
+
+  #taken(bucket: string, by?: Maker): S3Error {
+    return by && this.#has(by, bucket)
       ? new S3Error('BucketAlreadyOwnedByYou', `Your project has the bucket ${bucket} already.`)
       : new S3Error('BucketAlreadyExists', `The bucket name ${bucket} is taken; choose another.`);
   }

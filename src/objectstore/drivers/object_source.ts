@@ -11,7 +11,7 @@ const READ_BYTES = 1024 * 1024;
 /** The buckets of this host, for the daemon itself: no signatures, the errors of all daemons. */
 export function objectSource(store: Store): ObjectSource {
   return {
-    ownerOf: (bucket) => named(() => store.buckets.owner(checkBucketName(bucket)).project_id),
+    ownerOf: (bucket) => named(() => store.buckets.owner(checkBucketName(bucket))),
     sizeOf: (bucket, key) => named(() => store.objects.info(checkBucketName(bucket), checkKey(key)).size),
     read: (bucket, key) =>
       named(() => {

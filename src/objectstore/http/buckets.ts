@@ -33,8 +33,8 @@ const wholeSeconds = (iso: string): string => `${iso.slice(0, 19)}.000Z`;
 export async function createBucket(call: S3Call): Promise<void> {
   checkAcl(call);
   await readAll(call, CREATE_BODY_BYTES); // a LocationConstraint: there is one location
-  const { project_id, user_id } = call.caller;
-  await call.store.buckets.create(call.bucket, { project_id, user_id });
+  const { project_id, project_created_at, user_id } = call.caller;
+  await call.store.buckets.create(call.bucket, { project_id, project_created_at, user_id });
   sendEmpty(call, 200, { Location: `/${call.bucket}` });
 }
 

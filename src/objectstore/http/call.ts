@@ -2,6 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Claim } from '../../common/auth/claim.ts';
 import type { Identity } from '../../common/auth/authenticator.ts';
 import type { V4Claim } from '../../common/auth/signature_v4.ts';
+import { isOwner, type BucketProject } from '../logic/bucket_owner.ts';
 import { S3Error } from '../logic/errors.ts';
 import { document, type XmlElements } from '../logic/xml.ts';
 import type { Conditions } from '../logic/conditions.ts';
@@ -27,17 +28,16 @@ export const header = (call: S3Call, name: string): string | undefined => {
   return Array.isArray(value) ? value.join(',') : value;
 };
 
-export const isAllowed = (caller: Identity, owner: { project_id: string | null }): boolean =>
-  caller.is_admin || owner.project_id === caller.project_id;
+export const isAllowed = (caller: Identity, owner: BucketProject): boolean =>
+  caller.is_admin || isOwner(owner, caller.project_id, caller.project_created_at);
 
 /** @throws S3Error NoSuchBucket, AccessDenied */
 export function checkAccess(call: S3Call, bucket: string): void {
   const owner = call.store.buckets.owner(bucket);
   if (isAllowed(call.caller, owner)) return;
-  throw new S3Error(
-    'AccessDenied',
-    `The bucket ${bucket} belongs to another project than yours, ${call.caller.project_id}.`,
-  );
+  const { project_id } = call.caller;
+  const whose = owner.project_id === project_id ? 'a deleted project that had the name of' : 'another project than';
+  throw new S3Error('AccessDenied', `The bucket ${bucket} belongs to ${whose} yours, ${project_id}.`);
 }
 
 /** A decimal number in the query. @throws S3Error InvalidArgument */

@@ -5,6 +5,7 @@ import { caFlags, cloudKeyPath } from '../../common/auth/ca_flags.ts';
 import type { RequestContext } from '../../common/context.ts';
 import type { NovaDb } from '../../common/db/connect.ts';
 import { recordEvent } from '../../common/db/events.ts';
+import { findProject } from '../../common/db/projects.ts';
 import { failImage, imageById, mergeImageProperties, queueImage, type Image } from '../../common/db/images.ts';
 import { InvalidInput, KeyNotFound, NotAuthorized, NotFound } from '../../common/errors.ts';
 import type { Flags, FlagValues } from '../../common/flags.ts';
@@ -12,6 +13,7 @@ import { imageFlags, imagePath, kernelFlags, storeImage } from '../../common/ima
 import type { Log } from '../../common/log.ts';
 import type { Manager } from '../../common/manager.ts';
 import type { ObjectSource } from '../drivers/driver.ts';
+import { isOwner } from '../logic/bucket_owner.ts';
 import { HEAD_BYTES, imageKind } from '../logic/image_kind.ts';
 import { isManifest, parseLocation } from '../logic/location.ts';
 import { BundleFailed, bundleCipher, readCloudKey, unpackBundle } from './bundle.ts';
@@ -54,7 +56,7 @@ export class ObjectstoreManager implements ObjectstoreRpc, Manager {
   }
 
   async inspectLocation(ctx: RequestContext, { bucket, key }: { bucket: string; key: string }): Promise<ImageLocation> {
-    this.#checkAccess(ctx, bucket);
+    await this.#checkAccess(ctx, bucket);
     const size_bytes = this.#d.objects.sizeOf(bucket, key);
     if (!isManifest(key))
       return {
@@ -117,9 +119,11 @@ export class ObjectstoreManager implements ObjectstoreRpc, Manager {
   }
 
   /** @throws NotAuthorized */
-  #checkAccess(ctx: RequestContext, bucket: string): void {
-    const project_id = this.#d.objects.ownerOf(bucket);
-    if (ctx.is_admin || (project_id !== null && project_id === ctx.project_id)) return;
+  async #checkAccess(ctx: RequestContext, bucket: string): Promise<void> {
+    const owner = this.#d.objects.ownerOf(bucket);
+    if (ctx.is_admin) return;
+    const project = await findProject(this.#d.db, ctx.project_id ?? '');
+    if (project && isOwner(owner, project.id, project.created_at)) return;
     throw new NotAuthorized(`the bucket ${bucket} belongs to another project than ${ctx.project_id}`);
   }
 
@@ -131,7 +135,7 @@ export class ObjectstoreManager implements ObjectstoreRpc, Manager {
     if (!(await queueImage(db, image_id))) return; // deleted this moment
     await this.#removeBytes(image_id); // what an attempt that was killed left
     const { bucket, key } = parseLocation(image.location);
-    this.#checkAccess(ctx, bucket); // the bucket may have changed hands since it was asked for
+    await this.#checkAccess(ctx, bucket); // the bucket may have changed hands since it was asked for
     const source = isManifest(key) ? await this.#bundle(image, bucket, key) : objects.read(bucket, key);
     await this.#state(image, 'uploading');
     const stored = await storeImage(db, this.#images_path, image_id, addAbortSignal(ctx.signal, source));

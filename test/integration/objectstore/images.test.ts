@@ -74,6 +74,8 @@ async function aDaemon(t: Scope): Promise<Rig> {
     ['bobs', 'gemini', 'bob'],
   ] as const)
     await store.buckets.create(bucket, { project_id, user_id });
+  const former = { project_id: 'apollo', project_created_at: '2011-04-15T00:00:00.000Z', user_id: 'ann' };
+  await store.buckets.create('of-a-former', former);
   return { dir, port, db, bus, store, api: new ImageApi({ db, bus }), images_path: join(dir, 'images') };
 }
 
@@ -123,13 +125,14 @@ test('an uploaded disk is registered, answered at once, active soon, and reaches
 
 test("a location that is wrong, or not the caller's, is refused before there is an image", async (t) => {
   const rig = await aDaemon(t);
-  await putObject(rig, 'bobs', 'disk', Buffer.from('x'));
+  for (const bucket of ['bobs', 'of-a-former']) await putObject(rig, bucket, 'disk', Buffer.from('x'));
   const refused = (location: string, error: new (message: string) => Error) =>
     assert.rejects(rig.api.register(ann, { location }), error, location);
 
   await refused('nowhere/disk', BucketNotFound);
   await refused('web/no-such-disk', KeyNotFound);
   await refused('bobs/disk', NotAuthorized);
+  await refused('of-a-former/disk', NotAuthorized);
   await refused('web', InvalidInput);
   await refused('../etc/passwd', InvalidInput);
 

@@ -300,6 +300,33 @@ test('nobody gets in unsigned, with a wrong or old signature, or with an unknown
   assert.deepEqual(await refused({ as: 'eve', secret: 'x' }), [403, 'InvalidAccessKeyId']);
 });
 
+test('a bucket of a deleted project is not for the next one of its name; one made before that was kept is', async () => {
+  const { buckets } = store.store;
+  await buckets.create('of-a-former', { project_id: 'apollo', project_created_at: '2011-04-15', user_id: 'eve' });
+  await buckets.create('of-old', { project_id: 'apollo', user_id: 'eve' });
+  const b = await aBucket('ann');
+
+  const listed = (await ask(store, 'GET', '/')).text;
+
+  assert.deepEqual(
+    ['of-a-former', 'of-old', b].map((name) => listed.includes(`<Name>${name}</Name>`)),
+    [false, true, true],
+  );
+  for (const [method, path] of [
+    ['GET', '/of-a-former'],
+    ['PUT', '/of-a-former/k'],
+    ['DELETE', '/of-a-former'],
+  ] as const) {
+    const answer = await ask(store, method, path);
+    assert.equal(answer.code, 'AccessDenied', `${method} ${path}`);
+    assert.match(answer.text, /belongs to a deleted project/);
+  }
+  assert.equal((await ask(store, 'PUT', '/of-a-former')).code, 'BucketAlreadyExists');
+  assert.equal((await ask(store, 'PUT', '/of-old')).code, 'BucketAlreadyOwnedByYou');
+  assert.equal((await ask(store, 'PUT', '/of-old/k', { body: 'x' })).status, 200);
+  assert.match(buckets.owner(b).project_created_at ?? '', /^20.*Z$/);
+});
+
 test("a project neither sees nor reaches another project's buckets", async () => {
   const b = await aBucket('ann');
   await ask(store, 'PUT', `/${b}/k`, { body: 'secret' });

@@ -68,6 +68,7 @@ async function anApi(t: TestContext): Promise<Api> {
           ? Promise.resolve({
               user_id: 'ann',
               project_id: 'web',
+              project_created_at: '2011-04-15T00:00:00.000Z',
               is_admin: false,
               roles: ['sysadmin'],
               secret_key: 's3',
