@@ -34,9 +34,14 @@ export async function accessByPassword(
   return describe({ db, tokens }, token, project_id, 'password');
 }
 
-/** The same token, seen in this project: it is good in all of its user's. @throws AuthFailure */
-export const accessByToken = (deps: IdentityDeps, token: string, project: string | null): Promise<Access> =>
-  describe(deps, token, project, 'token');
+/**
+ * The token as it is, or for another of its user's projects a new one: the image and identity APIs have no project in their
+ * URLs and go by the token's own. @throws AuthFailure
+ */
+export async function accessByToken(deps: IdentityDeps, given: string, project: string | null): Promise<Access> {
+  const token = project === null ? given : (await deps.tokens.rescope(given, project)).token;
+  return describe(deps, token, project, 'token');
+}
 
 async function describe(
   { db, tokens }: IdentityDeps,

@@ -21,6 +21,11 @@ export interface TokenAuthenticator {
    */
   issue(user: string, key: string, project: string | null): Promise<IssuedToken>;
   /**
+   * A token for another of its user's projects, which ends when this one does; this one itself where it is for that project.
+   * @throws AuthFailure as check
+   */
+  rescope(token: string, project: string): Promise<IssuedToken>;
+  /**
    * @param project the one in the URL, or null for the token's own
    * @throws AuthFailure for an unknown or expired token, or a project the user is not in
    */

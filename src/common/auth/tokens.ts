@@ -1,7 +1,7 @@
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
 import { nowText, textIn } from '../clock.ts';
-import { deleteToken, findToken, insertToken, purgeTokens } from '../db/auth_tokens.ts';
-import { writing, type NovaDb } from '../db/connect.ts';
+import { deleteToken, findToken, insertToken, purgeTokens, type AuthToken } from '../db/auth_tokens.ts';
+import { writing, type Db, type NovaDb } from '../db/connect.ts';
 import { listProjects } from '../db/projects.ts';
 import { findUser, holdUser, type User } from '../db/users.ts';
 import { AuthFailure } from '../errors.ts';
@@ -44,13 +44,31 @@ export class DbTokens implements TokenAuthenticator {
     const project_id = project ?? (await this.#firstProject(user));
     await userInProject(this.#db, this.#rules, user, project_id);
     await this.#purge();
+    return this.#make({ user_id: user.id, project_id, expires_at: textIn(this.#ttl_s) });
+  }
+
+  async rescope(old: string, project_id: string): Promise<IssuedToken> {
+    await this.#check(tokenHash(old), project_id);
+    const row = await this.#row(this.#db, tokenHash(old));
+    if (row.project_id === project_id) return { token: old, project_id, expires_at: row.expires_at };
+    return this.#make({ user_id: row.user_id, project_id, expires_at: row.expires_at }, old);
+  }
+
+  /** @param old the token that this one is made for. @throws AuthFailure when that was revoked just now */
+  async #make(about: Omit<AuthToken, 'token_hash' | 'created_at'>, old?: string): Promise<IssuedToken> {
     const token = randomBytes(20).toString('hex');
-    const expires_at = textIn(this.#ttl_s);
     await writing(this.#db, async (tx) => {
-      await holdUser(tx, user.id); // gone just now: the next one of that name must not have it
-      await insertToken(tx, { token_hash: tokenHash(token), user_id: user.id, project_id, expires_at });
+      await holdUser(tx, about.user_id); // gone just now: the next one of that name must not have it
+      if (old !== undefined) await this.#row(tx, tokenHash(old));
+      await insertToken(tx, { ...about, token_hash: tokenHash(token) });
     });
-    return { token, project_id, expires_at };
+    return { token, project_id: about.project_id, expires_at: about.expires_at };
+  }
+
+  async #row(db: Db, token_hash: string): Promise<AuthToken> {
+    const row = await findToken(db, token_hash);
+    if (!row) throw new AuthFailure('the token is unknown: it was never issued, or expired long ago');
+    return row;
   }
 
   async #firstProject(user: User): Promise<string> {
@@ -69,8 +87,7 @@ export class DbTokens implements TokenAuthenticator {
   }
 
   async #check(token_hash: string, project: string | null): Promise<Identity> {
-    const row = await findToken(this.#db, token_hash);
-    if (!row) throw new AuthFailure('the token is unknown: it was never issued, or expired long ago');
+    const row = await this.#row(this.#db, token_hash);
     if (row.expires_at <= nowText()) {
       await deleteToken(this.#db, token_hash);
       throw new AuthFailure(`the token expired at ${row.expires_at}: authenticate again`);

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { aProject } from '../../../builders.ts';
-import { anApi, type Api } from './an_api.ts';
+import { anImage, aProject } from '../../../builders.ts';
+import { anApi, type Answer, type Api } from './an_api.ts';
 
 const post = (body: unknown): RequestInit => ({
   method: 'POST',
@@ -81,6 +81,38 @@ test('an administrator may name every project, and everybody else their own', as
   assert.equal(await shown(ann, 'gemini'), 404);
   for (const path of ['/v3/auth/projects', '/v3/users/root/projects', '/v2.0/tenants'])
     assert.deepEqual(await ids(root, path), ['gemini'], path);
+});
+
+test('a token for another project acts there at every API, and ends with the one it was made by', async (t) => {
+  const api = await anApi(t);
+  await aProject(api.db, 'gemini', 'bob');
+  await api.db.insertInto('user_project_association').values({ user_id: 'ann', project_id: 'gemini' }).execute();
+  await anImage(api.db, { name: 'of apollo', is_public: 0 });
+  await anImage(api.db, { name: 'of gemini', is_public: 0, project_id: 'gemini' });
+  const first = await loginV3(api, password('ann', 'ann-secret', { project: { name: 'apollo' } }));
+  const tokenOf = ({ headers }: Answer): string => headers.get('x-subject-token') ?? '';
+  const id = tokenOf(first);
+  const rescope = (name: string) =>
+    loginV3(api, { auth: { identity: { methods: ['token'], token: { id } }, scope: { project: { name } } } });
+  const seen = async (token: string) => {
+    const get = async (url: string) => (await api.raw(url, { headers: { 'x-auth-token': token } })).json;
+    const images = (await get('/image/v2/images')).images as { name: string }[];
+    const { catalog } = await get(`${api.identity}/v3/auth/catalog`);
+    return {
+      images: images.map(({ name }) => name).filter((name) => name.startsWith('of')),
+      project: (await get(`${api.identity}/v3/auth/tokens`)).token.project.id,
+      compute: catalog[0].endpoints[0].url.replace(/.*\//, ''),
+    };
+  };
+
+  const gemini = await rescope('gemini');
+  const { json: v2 } = await api.raw(`${api.identity}/v2.0/tokens`, post({ auth: { token: { id }, tenantName: 'gemini' } })); // prettier-ignore
+
+  for (const token of [tokenOf(gemini), v2.access.token.id])
+    assert.deepEqual(await seen(token), { images: ['of gemini'], project: 'gemini', compute: 'gemini' });
+  assert.deepEqual(await seen(id), { images: ['of apollo'], project: 'apollo', compute: 'apollo' });
+  assert.equal(gemini.json.token.expires_at, first.json.token.expires_at);
+  assert.equal(tokenOf(await rescope('apollo')), id);
 });
 
 test('a login of version 2.0 gives the same in its own form', async (t) => {
