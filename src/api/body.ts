@@ -19,6 +19,13 @@ export interface BodyLimits {
   idle_ms: number;
 }
 
+/**
+ * What both HTTP APIs take. A client that is gone, or that has ended its side in the middle of its body, is answered at once.
+ * One whose connection stays open may only be slow: TCP sends a lost packet again after a second, and after two more when
+ * that is lost too, so a second is too little and five are enough for two losses in a row.
+ */
+export const BODY_LIMITS: BodyLimits = { limit_bytes: 1024 * 1024, idle_ms: 5000 };
+
 const empty = Buffer.alloc(0);
 
 function hasBody({ headers }: IncomingMessage): boolean {

@@ -4,7 +4,7 @@ import express, { type Express, type NextFunction, type Request, type Response }
 import { InvalidInput, NovaError } from '../common/errors.ts';
 import { expressServer } from '../common/express_server.ts';
 import type { Log } from '../common/log.ts';
-import { readBody, sendAnswer } from './body.ts';
+import { BODY_LIMITS, readBody, sendAnswer } from './body.ts';
 import { UnprocessableEntity } from './http_errors.ts';
 import { parseJson } from './json_body.ts';
 import { answerMalformed } from '../common/malformed_http.ts';
@@ -42,7 +42,6 @@ export interface JsonApi {
 /** Nova's of then, and OpenStack's of now. */
 const REQUEST_ID_HEADERS = ['X-Compute-Request-Id', 'X-OpenStack-Request-Id'] as const;
 const JSON_TYPE = { 'Content-Type': 'application/json' };
-const BODY_LIMITS = { limit_bytes: 1024 * 1024, idle_ms: 900 };
 
 /** The API as a server that does not listen yet. Whatever comes in is answered in the API's form, with a request id. */
 export function jsonServer(api: JsonApi): Server {

@@ -7,7 +7,7 @@ import { clock } from '../../common/clock.ts';
 import type { RequestContext } from '../../common/context.ts';
 import { Aborted, InvalidInput, MissingParameter } from '../../common/errors.ts';
 import type { Log } from '../../common/log.ts';
-import { readBody, sendAnswer, UnsupportedMediaType, type AnswerText } from '../body.ts';
+import { BODY_LIMITS, readBody, sendAnswer, UnsupportedMediaType, type AnswerText } from '../body.ts';
 import { isMetadataPath } from '../metadata/app.ts';
 import { remoteAddress } from '../remote_address.ts';
 import type { AnswerCache } from '../answer_cache.ts';
@@ -21,7 +21,6 @@ const VERSIONS =
   '1.0 2007-01-19 2007-03-01 2007-08-29 2007-10-10 2007-12-15 2008-02-01 2008-09-01 2009-04-04'.replaceAll(' ', '\n') +
   '\n';
 
-const BODY_LIMITS = { limit_bytes: 1024 * 1024, idle_ms: 900 };
 const MOST_HEADERS = 100;
 
 export interface Ec2AppOptions<Deps> {

@@ -377,6 +377,18 @@ for (const [what, expected, send] of HOSTILE) {
   });
 }
 
+test('a body that pauses, as after a lost packet, is read to its end', async (t) => {
+  const { port } = await anApi(t);
+  const body = signed(port, { Action: 'DescribeInstances' });
+
+  const answer = await raw(port, (socket) => {
+    socket.write(`${head(port, `Content-Length: ${body.length}`, 'Connection: close')}${body.slice(0, 10)}`);
+    setTimeout(() => socket.write(body.slice(10)), 1500);
+  });
+
+  assert.match(answer, /^HTTP\/1\.1 200 /);
+});
+
 test('requests sent in one go over one connection are answered in their order', async (t) => {
   const { port } = await anApi(t);
   const request = (action: string) => {

@@ -168,20 +168,37 @@ test('hostile paths and headers are refused in JSON', async (t) => {
   assert.equal(links[0].href, `${api.base}/v1.1/`);
 });
 
-/** Sends bytes as they are, then ends the sending side (or leaves it open). @returns everything that came back */
-async function bytes(api: Api, text: string, options: { end?: boolean } = {}): Promise<string> {
+/** Longer than TCP takes to send a lost packet again. */
+const PAUSE_MS = 1500;
+
+/** Sends bytes as they are, the rest after a pause, then ends the sending side (or leaves it open). @returns everything that came back */
+async function bytes(api: Api, text: string, options: { end?: boolean; rest?: string } = {}): Promise<string> {
   const socket = connect({ port: api.port, host: '127.0.0.1', allowHalfOpen: true });
   let got = '';
   socket.setEncoding('utf8').on('data', (piece: string) => (got += piece));
   const closed = new Promise<void>((resolve) => socket.once('close', () => resolve()).once('end', () => socket.end()));
   socket.on('error', () => undefined); // a reset after the answer is the server's right
   socket.write(text);
+  if (options.rest !== undefined) {
+    await wait(PAUSE_MS);
+    socket.write(options.rest);
+  }
   if (options.end) socket.end();
-  await Promise.race([closed, wait(3000)]);
+  await Promise.race([closed, wait(10_000)]);
   socket.destroy();
   return got;
 }
 const POST = 'POST /v1.1/servers HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n';
+
+test('a body that pauses, as after a lost packet, is read to its end', async (t) => {
+  const api = await anApi(t);
+  const auth = `X-Auth-Token: ${await tokenOf(api)}\r\nConnection: close\r\n`;
+  const post = POST.replace('/servers', '/os-keypairs');
+
+  const got = await bytes(api, `${post}${auth}Content-Length: 27\r\n\r\n{"keypair":`, { rest: '{"name":"slow"}}' });
+
+  assert.match(got, /^HTTP\/1\.1 200 [^]*"name":"slow"/);
+});
 
 test('what is no HTTP, or breaks off, is answered in JSON with a request id', async (t) => {
   const api = await anApi(t);
