@@ -5,7 +5,7 @@
 export type IdPrefix = 'i' | 'ami' | 'aki' | 'ari' | 'vol' | 'snap' | 'sg' | 'key' | 'eipalloc' | 'eipassoc';
 
 /** The largest id the database's integer columns hold. */
-const LARGEST_ID = 2 ** 31 - 1;
+export const LARGEST_ID = 2 ** 31 - 1;
 
 export const formatId = (prefix: IdPrefix, id: number): string => `${prefix}-${id.toString(16).padStart(8, '0')}`;
 

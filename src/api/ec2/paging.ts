@@ -1,4 +1,5 @@
 import { InvalidInput } from '../../common/errors.ts';
+import { LARGEST_ID } from './ids.ts';
 import { int, optional, str } from './params.ts';
 
 /** Parameters of an action whose answer comes in pages. A token says which id the page before ended with. */
@@ -17,7 +18,8 @@ const tokenAfter = (id: number): string => Buffer.from(`after ${id}`).toString('
 export function afterId({ NextToken }: Paging): number {
   if (NextToken === undefined) return 0;
   const [, id] = /^after (\d{1,10})$/.exec(Buffer.from(NextToken, 'base64url').toString()) ?? [];
-  if (id === undefined) throw new InvalidInput(`NextToken '${NextToken}' is none that this server gave`);
+  if (id === undefined || Number(id) > LARGEST_ID)
+    throw new InvalidInput(`NextToken '${NextToken}' is none that this server gave`);
   return Number(id);
 }
 

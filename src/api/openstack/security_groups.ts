@@ -5,6 +5,7 @@ import { Whole } from '../json_body.ts';
 import { idNumber } from './pagination.ts';
 import { route } from './route.ts';
 import { serverId } from './server_query.ts';
+import { Id } from './volumes.ts';
 
 type Rule = SecurityGroupView['rules'][number];
 
@@ -16,12 +17,12 @@ const GroupOfServer = z.object({ name: z.union([z.string().trim().min(1), z.numb
 /** Nova's clients send null for what they leave out. */
 const NewRule = z.object({
   security_group_rule: z.object({
-    parent_group_id: Whole,
+    parent_group_id: Id,
     ip_protocol: z.union([z.string(), z.number().transform(String)]).nullish(),
     from_port: Whole.nullish(),
     to_port: Whole.nullish(),
     cidr: z.string().nullish(),
-    group_id: Whole.nullish(),
+    group_id: Id.nullish(),
   }),
 });
 type NewRule = z.infer<typeof NewRule>['security_group_rule'];

@@ -265,7 +265,9 @@ test('filters and pages lead through all instances, each once', async (t) => {
   );
   const unknown = await api.ask('DescribeInstances', { 'Filter.1.Name': 'colour', 'Filter.1.Value.1': 'red' });
   assert.match(unknown.message ?? '', /no filter 'colour' here; there are instance-id, instance-state-name/);
-  assert.equal((await api.ask('DescribeInstances', { NextToken: 'forged' })).code, 'InvalidParameterValue');
+  const too_large = Buffer.from(`after ${2 ** 31}`).toString('base64url'); // no integer of the database
+  for (const NextToken of ['forged', too_large])
+    assert.equal((await api.ask('DescribeInstances', { NextToken })).code, 'InvalidParameterValue');
 });
 
 test('termination answers each state before and after, and is safe to ask again', async (t) => {

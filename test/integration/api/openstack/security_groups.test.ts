@@ -74,6 +74,10 @@ test('rules by cidr and by group are added, shown in the group, and taken away',
   const nowhere = await add({ ...ssh, parent_group_id: 99 });
   assert.equal(nowhere.status, 404);
   assert.equal(nowhere.json.itemNotFound.message, 'project apollo has no security group 99');
+  for (const no_id of [2 ** 31, 2 ** 53, '99999999999', -1, 1.5, 'web'])
+    for (const name of ['parent_group_id', 'group_id'])
+      assert.equal((await add({ ...ssh, cidr: null, [name]: no_id })).status, 400, `${name} ${no_id}`);
+  assert.equal((await add({ parent_group_id: String(id), ...ssh, from_port: 21 })).status, 200, 'an id as text');
   assert.equal((await api.ask('DELETE', '/os-security-group-rules/1')).status, 202);
   assert.equal((await api.ask('DELETE', '/os-security-group-rules/1')).status, 404);
 });
