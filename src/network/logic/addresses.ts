@@ -126,3 +126,10 @@ export function hostV6(network: GatewayV6, address: string | null): string | nul
   if (cidr_v6 === null || address === null) return null;
   return Address6.fromBigInt(new Address6(cidr_v6).startAddress().bigInt() | BigInt(parseIpv4(address))).correctForm();
 }
+
+/** This network, loopback, link-local, multicast and what is above it. */
+const NOT_FOR_HOSTS = ['0.0.0.0/8', '127.0.0.0/8', '169.254.0.0/16', '224.0.0.0/3'];
+
+/** The block of addresses that no host can have which this one overlaps. */
+export const notForHosts = (block: Cidr): string | undefined =>
+  NOT_FOR_HOSTS.find((one) => overlaps(parseCidr(one), block));

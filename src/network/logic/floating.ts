@@ -1,5 +1,5 @@
 import { InvalidInput } from '../../common/errors.ts';
-import { formatIpv4, holds, overlaps, parseCidr, parseIpv4, type Cidr } from './addresses.ts';
+import { formatIpv4, holds, notForHosts, parseCidr, parseIpv4, type Cidr } from './addresses.ts';
 
 /** Why FlatManager has no floating addresses, for whoever asks. */
 export const NO_FLOATING_IPS =
@@ -8,8 +8,6 @@ export const NO_FLOATING_IPS =
 
 /** Addresses of one command: a /16. */
 const MOST = 2 ** 16;
-/** This network, loopback, link-local, multicast and what is above it. */
-const NEVER = ['0.0.0.0/8', '127.0.0.0/8', '169.254.0.0/16', '224.0.0.0/3'].map(parseCidr);
 
 export interface PoolBlock {
   first: number;
@@ -29,11 +27,8 @@ export function poolBlocks(range: string): PoolBlock[] {
 
 function blockOf(part: string): PoolBlock {
   const block: Cidr = part.includes('/') ? parseCidr(part) : { base: parseIpv4(part), prefix: 32, size: 1 };
-  const never = NEVER.find((one) => overlaps(one, block));
-  if (never)
-    throw new InvalidInput(
-      `${part} cannot be floating ips: ${formatIpv4(never.base)}/${never.prefix} is not for hosts`,
-    );
+  const never = notForHosts(block);
+  if (never !== undefined) throw new InvalidInput(`${part} cannot be floating ips: ${never} is not for hosts`);
   const whole = block.prefix >= 31;
   return { first: whole ? block.base : block.base + 1, last: block.base + block.size - (whole ? 1 : 2) };
 }

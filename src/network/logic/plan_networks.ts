@@ -8,6 +8,7 @@ import {
   guestRangeSize,
   holds,
   netmaskOf,
+  notForHosts,
   overlaps,
   parseCidr,
   parseIpv4,
@@ -31,8 +32,10 @@ export interface NetworkRequest {
   gateway: string | null;
   dns1: string | null;
   dns2: string | null;
-  /** First address for guests of a single network, where it lies in it. */
+  /** First address for guests; only for a single network, in which it lies. */
   dhcp_start: string | null;
+  /** The same for whoever says none, where it lies in a single network. */
+  usual_dhcp_start: string | null;
   /** A block of /64s, or null without IPv6. */
   fixed_range_v6: string | null;
   /** Only for a single network; the first address of its /64 otherwise. */
@@ -97,14 +100,18 @@ export function planNetworks(request: NetworkRequest, existing: readonly Existin
       throw new NetworkExists(
         `${cidr} overlaps the network ${other.cidr} that exists already; nothing was made. nova-manage network list shows what is taken`,
       );
+    const never = notForHosts(block);
+    if (never !== undefined)
+      throw new InvalidInput(`${cidr} cannot be a network for guests: ${never} is not for hosts; nothing was made`);
     const gateway = single && request.gateway !== null ? gatewayIn(block, request.gateway) : formatIpv4(block.base + 1);
+    if (request.dhcp_start !== null) checkDhcpStart(block, request.dhcp_start);
     const network = {
       label: single ? request.label : `${request.label}_${i + 1}`,
       cidr,
       netmask: netmaskOf(block),
       gateway,
       broadcast: broadcastOf(block),
-      dhcp_start: dhcpStart(block, gateway, single ? request.dhcp_start : null),
+      dhcp_start: request.dhcp_start ?? dhcpStart(block, gateway, single ? request.usual_dhcp_start : null),
       bridge: request.bridge,
       bridge_interface: request.bridge_interface,
       dns1: request.dns1,
@@ -122,9 +129,15 @@ export function planNetworks(request: NetworkRequest, existing: readonly Existin
   });
 }
 
-function checkSizes({ fixed_range, num_networks, network_size, gateway }: NetworkRequest, range: Cidr): void {
+function checkSizes(request: NetworkRequest, range: Cidr): void {
+  const { fixed_range, num_networks, network_size, gateway, dhcp_start } = request;
   if (num_networks > 1 && gateway !== null) {
     throw new InvalidInput(`gateway ${gateway} can be that of one network only, and ${num_networks} are asked for`);
+  }
+  if (num_networks > 1 && dhcp_start !== null) {
+    throw new InvalidInput(
+      `dhcp_start ${dhcp_start} can be that of one network only, and ${num_networks} are asked for`,
+    );
   }
   if (!Number.isInteger(num_networks) || num_networks < 1) {
     throw new InvalidInput(`num_networks ${num_networks}: at least 1 network must be asked for`);
@@ -151,6 +164,12 @@ function gatewayIn(block: Cidr, gateway: string): string {
     throw new InvalidInput(`gateway ${gateway} is the network or broadcast address of ${formatCidr(block)}`);
   }
   return gateway;
+}
+
+function checkDhcpStart(block: Cidr, dhcp_start: string): void {
+  const address = parseIpv4(dhcp_start);
+  if (!holds(block, address) || address === block.base)
+    throw new InvalidInput(`dhcp_start ${dhcp_start} is no address for guests of ${formatCidr(block)}`);
 }
 
 /** The third address (network, gateway, then guests), or the wanted one where it lies in the block. */

@@ -3,7 +3,10 @@ import { formatIpv4, guestRange, guestRangeSize, parseCidr } from './addresses.t
 import { planNetworks, type ExistingBlocks, type NetworkRequest, type PlannedNetwork } from './plan_networks.ts';
 
 /** What `nova-manage network create` asks of VlanManager. */
-export interface VlanNetworkRequest extends Omit<NetworkRequest, 'bridge' | 'dhcp_start' | 'label'> {
+export interface VlanNetworkRequest extends Omit<
+  NetworkRequest,
+  'bridge' | 'dhcp_start' | 'usual_dhcp_start' | 'label'
+> {
   /** Of the first network; the others have the next ones. */
   vlan_start: number;
   /** UDP port at which the first network's VPN instance is reached from outside; the others have the next ones. */
@@ -46,7 +49,7 @@ export function planVlanNetworks(
   const { num_networks, vlan_start, vpn_start, cnt_vpn_clients, label, project_id, ...rest } = request;
   checkNumbers(request);
   const cut = planNetworks(
-    { ...rest, num_networks, label: label ?? '', bridge: `br${vlan_start}`, dhcp_start: null },
+    { ...rest, num_networks, label: label ?? '', bridge: `br${vlan_start}`, dhcp_start: null, usual_dhcp_start: null },
     existing,
   );
   return cut.map((network, i) => {

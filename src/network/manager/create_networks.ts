@@ -43,7 +43,8 @@ export async function createNetworks({ db, flags }: Deps, request: CreateNetwork
     label: 'public',
     bridge: flat_network_bridge,
     dns1: flat_network_dns,
-    dhcp_start: flat_network_dhcp_start,
+    dhcp_start: null,
+    usual_dhcp_start: flat_network_dhcp_start,
     ...commonPart(flags, request),
   };
   let planned: PlannedNetwork[] = [];

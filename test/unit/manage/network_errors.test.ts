@@ -41,6 +41,16 @@ test('network create refuses what cannot be, with the numbers that decide', asyn
     [...create('300.0.0.0/24'), '300.0.0.0/24: not an IPv4 block such as 10.0.0.0/24'],
     [...create('10.1.0.0/24', { gateway: '10.2.0.1' }), 'gateway 10.2.0.1 is not in 10.1.0.0/24'],
     [...create('10.1.0.0/24', { dhcp_start: '10.1.0.255' }), '10.1.0.0/24 from 10.1.0.255: no address is left for guests'], // prettier-ignore
+    [...create('10.1.0.0/24', { dhcp_start: '10.2.0.9' }), 'dhcp_start 10.2.0.9 is no address for guests of 10.1.0.0/24'], // prettier-ignore
+    [...create('10.1.0.0/24', { dhcp_start: '10.1.0.0' }), 'dhcp_start 10.1.0.0 is no address for guests of 10.1.0.0/24'], // prettier-ignore
+    [...create('10.1.0.0/24', { num: 2, size: 16, dhcp_start: '10.1.0.9' }), 'dhcp_start 10.1.0.9 can be that of one network only, and 2 are asked for'], // prettier-ignore
+    ...Object.entries({
+      '127.0.0.0/24': '127.0.0.0/8',
+      '169.254.169.0/24': '169.254.0.0/16',
+      '224.0.0.0/24': '224.0.0.0/3',
+      '0.0.0.0/24': '0.0.0.0/8',
+      '0.0.0.0/0': '0.0.0.0/8',
+    }).map(([block, never]) => [...create(block, { size: 256 }), `${block.replace(/\/0$/, '/24')} cannot be a network for guests: ${never} is not for hosts; nothing was made`] as const), // prettier-ignore
     [...create('10.1.0.0/24', { bridge: 'br 1' }), "bridge 'br 1': not an interface name (1 to 15 letters, digits, or _ . -)"], // prettier-ignore
     [...create('10.1.0.0/24', { bridge: 'br-of-sixteen-ch' }), "bridge 'br-of-sixteen-ch': not an interface name (1 to 15 letters, digits, or _ . -)"], // prettier-ignore
     [...create('10.1.0.0/24', { bridge_interface: 'eth0;x' }), "bridge_interface 'eth0;x': not an interface name (1 to 15 letters, digits, or _ . -)"], // prettier-ignore

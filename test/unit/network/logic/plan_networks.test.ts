@@ -14,6 +14,7 @@ const aRequest = (over: Partial<NetworkRequest> = {}): NetworkRequest => ({
   dns1: '8.8.4.4',
   dns2: null,
   dhcp_start: null,
+  usual_dhcp_start: null,
   fixed_range_v6: null,
   gateway_v6: null,
   multi_host: false,
@@ -143,8 +144,8 @@ test('a gateway outside the network, or on its edge, is refused', () => {
   }
 });
 
-test('the start for guests of another network is not taken over', () => {
-  const [network] = planNetworks(aRequest({ fixed_range: '10.77.0.0/24', dhcp_start: '10.0.0.2' }), []);
+test('the usual start for guests is not taken over where it lies in another network', () => {
+  const [network] = planNetworks(aRequest({ fixed_range: '10.77.0.0/24', usual_dhcp_start: '10.0.0.2' }), []);
 
   assert.equal(network?.dhcp_start, '10.77.0.2');
 });
