@@ -24,8 +24,8 @@ export const describeSecurityGroups = action('DescribeSecurityGroups', {
   roles: 'all',
   async run(ctx, { GroupName, GroupId, Filter }, { groups }) {
     const matches = matcher(Filter, FIELDS);
-    // An administrator who names none sees those of all projects.
-    const known = await groups.list(ctx, { every_project: GroupName.length + GroupId.length === 0 });
+    // An administrator sees those of all projects; names are of the own project, since every project has a default.
+    const known = await groups.list(ctx, { every_project: GroupName.length === 0 });
     // The number alone is how Nova showed and took it.
     const called = (group: SecurityGroupView, id: string) => id === groupId(group) || id === String(group.id);
     const missing =

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import { writing } from '../../../../src/common/db/connect.ts';
+import { ec2GroupId, ensureDefaultGroup, groupsOfProject } from '../../../../src/common/db/security_groups.ts';
 import { sql } from '../../../../src/common/db/kysely.ts';
 import { up } from '../../../../src/common/db/migrations/0007_group_rule_protocols.ts';
 import { anInstance, aProject } from '../../../builders.ts';
@@ -240,6 +241,24 @@ test('only netadmins change groups, and every member sees them', async (t) => {
   );
   assert.equal((await api.ask('DescribeSecurityGroups', {}, 'bob')).status, 200);
   assert.equal((await ask('DescribeSecurityGroups')).status, 200);
+});
+
+test('an administrator asks for any group by the id that is listed, and by name for those of the own project', async (t) => {
+  const api = await anEc2Api(t);
+  await aMember(api.db, 'net', ['netadmin']);
+  await aMember(api.db, 'root', ['cloudadmin']);
+  await aProject(api.db, 'gemini', 'eve');
+  await ensureDefaultGroup(api.db, 'gemini', 'eve');
+  const [theirs] = await groupsOfProject(api.db, 'gemini');
+  const id = ec2GroupId(theirs?.id ?? 0);
+  const owners = async (params: Record<string, string>, as: string) => {
+    const { xml, code } = await api.ask('DescribeSecurityGroups', params, as);
+    return code ?? xml.securityGroupInfo.map((group: { ownerId: string }) => group.ownerId);
+  };
+
+  assert.deepEqual(await owners({ 'GroupId.1': id }, 'root'), ['gemini']);
+  assert.deepEqual(await owners({ 'GroupName.1': 'default' }, 'root'), ['apollo']);
+  assert.equal(await owners({ 'GroupId.1': id }, 'net'), 'InvalidGroup.NotFound');
 });
 
 test('the quota bounds groups of a project and rules of a group', async (t) => {
