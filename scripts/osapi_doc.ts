@@ -17,7 +17,8 @@ who accepts nothing but XML gets 406.
 **Ways in.** Clients of 2011: \`GET /v1.1\` with \`X-Auth-User\` (user name), \`X-Auth-Key\` (access key) and, to choose a project,
 \`X-Auth-Project-Id\` gives 204 with \`X-Auth-Token\` and \`X-Server-Management-Url\`. Clients of today: the identity API at
 \`http://identity_host:5000/v3\` (and \`/v2.0\`), user name and secret key as the password, domain \`Default\`; its catalog leads here. A token is
-good for \`--auth_token_ttl\` seconds, in every project of its user. \`nova-manage project environment\` writes a file with all of it:
+good for \`--auth_token_ttl\` seconds, in every project of its user that a URL names; images and identity go by its own, and the identity
+API gives one for another project for it. \`nova-manage project environment\` writes a file with all of it:
 
     . ./novarc
     openstack server create --image tiny --flavor m1.tiny web
