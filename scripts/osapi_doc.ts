@@ -46,8 +46,11 @@ API gives one for another project for it. \`nova-manage project environment\` wr
 | 500 | cloudServersFault | a fault of this server: its log has the cause beside the request id |
 
 **Lists** are cut by \`limit\` (at most \`--osapi_max_limit\`) and \`marker\`, the last id seen; in 1.0 by \`limit\` and \`offset\`. Servers: \`name\` (a part of it; \`^\`
-and \`$\` for its begin and end), \`status\`, \`image\`, \`flavor\`, \`reservation_id\`, \`changes-since\` (with deleted ones). Images: \`name\`, \`status\`, \`server\`, \`type\`,
-\`property-NAME\`, \`changes-since\`.
+and \`$\` for its begin and end), \`status\`, \`image\`, \`flavor\`, \`reservation_id\`, \`changes-since\` (with deleted ones), \`ip\` and \`ip6\` (the begin of an
+address, \`$\` for its end: \`10.0.0.2$\` is not 10.0.0.20), \`fixed_ip\`, \`tenant_id\` or \`project_id\`, \`user_id\`, \`vm_state\`, \`task_state\`, \`power_state\`,
+\`key_name\`, \`hostname\`, \`availability_zone\`, \`config_drive\`, \`uuid\`; of administrators \`host\` and \`deleted\` (true: those alone), which are left alone
+of anybody else, as in Nova: **a member’s \`--host\` selects nothing out**. \`instance_name\`, \`progress\`, \`changes-before\` and \`tags\` are refused; what nobody
+knows is left alone. Images: \`name\`, \`status\`, \`server\`, \`type\`, \`property-NAME\`, \`changes-since\`.
 
 **Status** of a server: BUILD, ACTIVE, REBOOT, STOPPED, ERROR (with \`fault.message\`, the reason), DELETED.
 
@@ -56,7 +59,7 @@ and \`$\` for its begin and end), \`status\`, \`image\`, \`flavor\`, \`reservati
 start; with one at \`vda\` it boots from that, and \`imageRef\` may be empty. \`personality\`, \`networks\`, \`accessIPv4\`, \`accessIPv6\` and \`config_drive\` are refused, not ignored. The
 \`adminPass\` of the answer is for clients that expect one; nothing sets it in the guest.
 
-**Other than Nova**: rate limits are off (\`--osapi_rate_limits\`); a server error never shows a stack; a name filter is no regular expression; \`limit=0\` is no
+**Other than Nova**: rate limits are off (\`--osapi_rate_limits\`); a server error never shows a stack; filters by name and address are no regular expressions; a member may select by addresses, states and more; \`limit=0\` is no
 empty page; bad paging is a fault like others.
 `;
 

@@ -1,7 +1,7 @@
 import { visibleImages, type Image } from '../../common/db/images.ts';
 import { InvalidInput } from '../../common/errors.ts';
 import { imageId } from './images.ts';
-import { cutPage, pageOf } from './pagination.ts';
+import { cutPage, idNumber, isTrue, pageOf } from './pagination.ts';
 import { route } from './route.ts';
 
 /** Where clients of today look for images: Glance's API, version 2, to read, at `/image` on the port of the compute API. */
@@ -37,7 +37,16 @@ function viewGlanceImage(image: Image): object {
   };
 }
 
-const COLUMNS = { name: 'name', status: 'status', owner: 'project_id' } as const;
+const COLUMNS = {
+  name: 'name',
+  owner: 'project_id',
+  container_format: 'container_format',
+  disk_format: 'disk_format',
+} as const;
+
+/** What no image here has: a tag, hidden, protected. */
+const hasNone = (query: URLSearchParams): boolean =>
+  query.has('tag') || ['os_hidden', 'protected'].some((name) => isTrue(query.get(name) ?? ''));
 
 /** @throws InvalidInput. What Glance calls `shared` and `community`, no image here is. */
 function isPublic(visibility: string): number {
@@ -50,7 +59,8 @@ export const imageServiceRoutes = [
   route({
     method: 'GET',
     path: '/v2/images',
-    about: 'The images that the project may use; `name`, `status`, `owner` and `visibility` choose among them',
+    about:
+      'The images that the project may use; `id`, `name`, `status`, `owner`, `visibility`, `container_format`, `disk_format`, `tag`, `os_hidden` and `protected` choose among them',
     policy: 'member',
     status: 200,
     async run({ ctx, query }, { db, settings }) {
@@ -60,6 +70,10 @@ export const imageServiceRoutes = [
         const wanted = query.get(name);
         if (wanted !== null) rows = rows.where(column, '=', wanted);
       }
+      const [id, status] = [query.get('id'), query.get('status')];
+      if (id !== null) rows = rows.where('id', '=', idNumber(id) ?? -1);
+      if (status !== null) rows = rows.where('status', '=', status === 'killed' ? 'error' : status);
+      if (hasNone(query)) rows = rows.where('id', '=', -1);
       const visibility = query.get('visibility');
       if (visibility !== null && visibility !== 'all') rows = rows.where('is_public', '=', isPublic(visibility));
       return cutPage(await rows.execute(), page);

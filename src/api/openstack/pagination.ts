@@ -45,6 +45,9 @@ function wholeNumber(query: URLSearchParams, name: string): number | undefined {
   return Number(text);
 }
 
+/** Clients write `True`, `1` and more. */
+export const isTrue = (text: string): boolean => /^(1|t|true|y|yes|on)$/i.test(text);
+
 /** `changes-since` as the database writes times. @throws InvalidInput */
 export function changesSince(query: URLSearchParams): string | undefined {
   const text = query.get('changes-since');

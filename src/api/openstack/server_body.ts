@@ -4,7 +4,7 @@ import type { LaunchSpec } from '../../compute/api.ts';
 import { Whole } from '../json_body.ts';
 import { BLOCK_DEVICES, blockDevices } from './block_devices.ts';
 import { idNumber } from './pagination.ts';
-import { lastPart } from './server_query.ts';
+import { lastPart } from './server_selection.ts';
 
 export const ServerName = z.string().trim().min(1, 'is blank').max(255, 'has more than 255 characters');
 

@@ -9,6 +9,7 @@ import { cutPage, pageOf } from './pagination.ts';
 import { volumeQuotaRoutes } from './quota_sets.ts';
 import { route, type OsRequest, type RouteDeps } from './route.ts';
 import { volumeMetadataRoutes } from './volume_metadata.ts';
+import { bootable, selected, selectorNames, SNAPSHOT_SELECTORS, VOLUME_SELECTORS } from './volume_selectors.ts';
 import { typeId } from './volume_types.ts';
 import { Id, newVolumeSpec, SizeGb, snapshotId, volumeId } from './volumes.ts';
 
@@ -35,7 +36,7 @@ function viewCinderVolume(volume: VolumeView): object {
     source_volid: null,
     consistencygroup_id: null,
     replication_status: null,
-    bootable: volume.snapshot_id === null ? 'false' : 'true',
+    bootable: bootable(volume),
     encrypted: false,
     multiattach: false,
     metadata: volume.metadata,
@@ -82,28 +83,13 @@ const viewCinderType = ({ id, name, extra_specs }: VolumeType): object => ({
   'os-volume-type-access:is_public': true,
 });
 
-/** `name` and `status` choose among them, `limit` and `marker` cut. */
-function chosen<T extends { id: number; status: string; display_name: string }>(
-  all: readonly T[],
-  query: URLSearchParams,
-  most: number,
-): T[] {
-  const [name, status] = [query.get('name'), query.get('status')];
-  const wanted = all.filter(
-    (one) => (name === null || one.display_name === name) && (status === null || one.status === status),
-  );
-  return cutPage(wanted, pageOf(query, most));
-}
-/** An administrator sees those of all projects when asking for them. */
-const own = <T extends { project_id: string }>(all: readonly T[], { ctx, query }: OsRequest): T[] =>
-  query.has('all_tenants') && query.get('all_tenants') !== '0'
-    ? [...all]
-    : all.filter(({ project_id }) => project_id === ctx.project_id);
-
 const cinderVolumes = async (req: OsRequest, { volumes, settings }: RouteDeps): Promise<VolumeView[]> =>
-  chosen(own(await volumes.list(req.ctx), req), req.query, settings.osapi_max_limit);
+  cutPage(selected(await volumes.list(req.ctx), req, VOLUME_SELECTORS), pageOf(req.query, settings.osapi_max_limit));
 const cinderSnapshots = async (req: OsRequest, { volumes, settings }: RouteDeps): Promise<Snapshot[]> =>
-  chosen(own(await volumes.snapshots.list(req.ctx), req), req.query, settings.osapi_max_limit);
+  cutPage(
+    selected(await volumes.snapshots.list(req.ctx), req, SNAPSHOT_SELECTORS),
+    pageOf(req.query, settings.osapi_max_limit),
+  );
 
 const Words = z.string().max(255, 'has more than 255 characters');
 /** What Cinder could do and this suite cannot: refused when asked for. */
@@ -160,7 +146,7 @@ export const volumeServiceRoutes = [
     route({
       method: 'GET',
       path: `/volumes${detail}`,
-      about: 'Volumes; `name`, `status` and `all_tenants` choose among them',
+      about: `Volumes; ${selectorNames(VOLUME_SELECTORS)} choose among them`,
       policy: 'member',
       status: 200,
       run: cinderVolumes,
@@ -220,7 +206,7 @@ export const volumeServiceRoutes = [
     route({
       method: 'GET',
       path: `/snapshots${detail}`,
-      about: 'Snapshots; `name`, `status` and `all_tenants` choose among them',
+      about: `Snapshots; ${selectorNames(SNAPSHOT_SELECTORS)} choose among them`,
       policy: 'member',
       status: 200,
       run: cinderSnapshots,

@@ -59,6 +59,11 @@ export interface InstanceVolume {
   attached_at: string | null;
 }
 
+/** What a list may be chosen by as it is stored. */
+export type InstanceColumns = Partial<
+  Pick<Row, 'user_id' | 'project_id' | 'host' | 'vm_state' | 'task_state' | 'power_state' | 'key_name' | 'hostname'>
+>;
+
 export interface InstanceFilter {
   ids?: readonly number[];
   uuid?: string;
@@ -68,8 +73,10 @@ export interface InstanceFilter {
   limit?: number;
   /** ISO; changed or deleted since. */
   changes_since?: string;
-  /** Those that are gone, too. */
-  deleted?: boolean;
+  /** Those that are gone, too; `only`: no others; false: none of them, not even with `changes_since`. */
+  deleted?: boolean | 'only';
+  /** Columns and what stands in them. */
+  equal?: InstanceColumns;
   /** Guests of networks with an IPv6 block have an address of it. */
   use_ipv6?: boolean;
 }
@@ -234,7 +241,9 @@ function viewOf(
 
 function chosenInstances(db: Db, ctx: RequestContext, filter: InstanceFilter) {
   let query = db.selectFrom('instances');
-  if (!filter.deleted && filter.changes_since === undefined) query = query.where('deleted', '=', 0);
+  const { deleted = filter.changes_since !== undefined, equal } = filter;
+  if (deleted !== true) query = query.where('deleted', '=', deleted === 'only' ? 1 : 0);
+  if (equal) query = query.where((e) => e.and(equal));
   if (!ctx.is_admin) query = query.where('project_id', '=', ctx.project_id ?? '');
   if (filter.ids) query = query.where('id', 'in', filter.ids.length > 0 ? [...filter.ids] : [-1]);
   if (filter.uuid !== undefined) query = query.where('uuid', '=', filter.uuid);
