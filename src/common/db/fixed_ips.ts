@@ -382,13 +382,13 @@ export async function setLeased(db: Db, network_id: number, address: string, lea
 
 /** Addresses still allocated to instances that were deleted before `before`: what a dead host left. */
 export const leftoverInstanceIds = async (db: Db, before: string): Promise<number[]> => {
+  const holders = db.selectFrom('fixed_ips').select('instance_id').where('instance_id', 'is not', null);
   const rows = await db
-    .selectFrom('fixed_ips')
-    .innerJoin('instances', 'instances.id', 'fixed_ips.instance_id')
-    .select('instances.id')
-    .distinct()
-    .where('instances.deleted', '=', 1)
-    .where('instances.deleted_at', '<', before)
+    .selectFrom('instances')
+    .select('id')
+    .where('id', 'in', holders) // no join: SQLite would begin it with every instance that ever was
+    .where('deleted', '=', 1)
+    .where('deleted_at', '<', before)
     .execute();
   return rows.map((row) => row.id);
 };

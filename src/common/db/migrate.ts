@@ -15,6 +15,7 @@ import * as m0010 from './migrations/0010_reporting_since.ts';
 import * as m0011 from './migrations/0011_image_deadline.ts';
 import * as m0012 from './migrations/0012_made_for_launch.ts';
 import * as m0013 from './migrations/0013_job_lists.ts';
+import * as m0014 from './migrations/0014_live_rows.ts';
 
 interface Migration {
   name: string;
@@ -35,6 +36,7 @@ const MIGRATIONS: readonly Migration[] = [
   { name: '0011_image_deadline', up: m0011.up },
   { name: '0012_made_for_launch', up: m0012.up },
   { name: '0013_job_lists', up: m0013.up },
+  { name: '0014_live_rows', up: m0014.up },
 ];
 
 export const LATEST = MIGRATIONS.length;
