@@ -45,7 +45,8 @@ API gives one for another project for it. \`nova-manage project environment\` wr
 | 503 | serviceUnavailable | something else is away; the same request may succeed later |
 | 500 | cloudServersFault | a fault of this server: its log has the cause beside the request id |
 
-**Lists** are cut by \`limit\` (at most \`--osapi_max_limit\`) and \`marker\`, the last id seen; in 1.0 by \`limit\` and \`offset\`. Servers: \`name\` (a part of it; \`^\`
+**Lists** are cut by \`limit\` (at most \`--osapi_max_limit\`) and \`marker\`, the last id seen; in 1.0 by \`limit\` and \`offset\`. One that goes on has
+\`servers_links\` (\`volumes_links\`, ...; images at \`/image\` \`next\`), which today's clients follow.  Servers: \`name\` (a part of it; \`^\`
 and \`$\` for its begin and end), \`status\`, \`image\`, \`flavor\`, \`reservation_id\`, \`changes-since\` (with deleted ones), \`ip\` and \`ip6\` (the begin of an
 address, \`$\` for its end: \`10.0.0.2$\` is not 10.0.0.20), \`fixed_ip\`, \`tenant_id\` or \`project_id\`, \`user_id\`, \`vm_state\`, \`task_state\`, \`power_state\`,
 \`key_name\`, \`hostname\`, \`availability_zone\`, \`config_drive\`, \`uuid\`; of administrators \`host\` and \`deleted\` (true: those alone), which are left alone

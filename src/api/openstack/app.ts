@@ -46,6 +46,8 @@ interface Place {
   /** `http://host:8774` */
   base: string;
   version: string;
+  /** Of all of it, as the client wrote it. */
+  path: string;
   /** Below the version. */
   parts: string[];
   query: URLSearchParams;
@@ -84,7 +86,7 @@ async function respond(routing: Routing, exchange: Exchange, base: string): Prom
   const path = acceptJson(full_path, req.headers.accept);
   const [version, ...parts] = pathParts(path);
   if (version === undefined) return { status: 200, body: viewVersions(base) };
-  const place: Place = { base, version, parts, query };
+  const place: Place = { base, version, path: full_path, parts, query };
   if (version === IMAGE_SERVICE) return respondImages(routing, exchange, place);
   if (version === VOLUME_SERVICE) return respondVolumes(routing, exchange, place);
   if (isVersion(version)) return respondVersion(routing, exchange, place);
@@ -152,7 +154,7 @@ async function runRoute(
   { req, facts }: Exchange,
   found: Found,
   ctx: RequestContext,
-  { base, version, query }: Place,
+  { base, version, path, query }: Place,
 ): Promise<Answer> {
   const bytes = await readRequest(req);
   const { route, given } =
@@ -160,7 +162,7 @@ async function runRoute(
   facts['action'] = route.action;
   allow(ctx, route);
   const body = route.body && check(route.body, 'route' in found ? requireJson(req, bytes) : given);
-  const urls = new Urls(base, version, ctx.project_id ?? '');
+  const urls = new Urls(base, version, ctx.project_id ?? '', path);
   const request: OsRequest = { ctx, query, urls, params: found.params, body };
   if (route.cached) {
     const { project_id, is_admin } = ctx;

@@ -1,7 +1,7 @@
 import { flavorById, listInstanceTypes, type InstanceType } from '../../common/db/instance_types.ts';
 import type { NovaDb } from '../../common/db/connect.ts';
 import { InstanceTypeNotFound } from '../../common/errors.ts';
-import { cutPage, idNumber, pageOf } from './pagination.ts';
+import { cutPage, idNumber, idOf, pageOf, viewPage } from './pagination.ts';
 import { route, type RouteDeps, type OsRequest } from './route.ts';
 import { viewFlavor, viewFlavorName } from './views/flavors.ts';
 
@@ -29,7 +29,11 @@ export const flavorRoutes = [
     status: 200,
     cached: true,
     run: flavorPage,
-    view: (types, { urls }) => ({ flavors: types.map((type) => viewFlavorName(type, urls)) }),
+    view: (types, req) =>
+      viewPage('flavors', types, req, {
+        key: idOf,
+        views: (page) => page.map((type) => viewFlavorName(type, req.urls)),
+      }),
   }),
   route({
     method: 'GET',
@@ -39,7 +43,8 @@ export const flavorRoutes = [
     status: 200,
     cached: true,
     run: flavorPage,
-    view: (types, { urls }) => ({ flavors: types.map((type) => viewFlavor(type, urls)) }),
+    view: (types, req) =>
+      viewPage('flavors', types, req, { key: idOf, views: (page) => page.map((type) => viewFlavor(type, req.urls)) }),
   }),
   route({
     method: 'GET',

@@ -1,8 +1,8 @@
 import { visibleImages, type Image } from '../../common/db/images.ts';
 import { InvalidInput } from '../../common/errors.ts';
 import { imageId } from './images.ts';
-import { cutPage, idNumber, isTrue, pageOf } from './pagination.ts';
-import { route } from './route.ts';
+import { afterMarker, cutPage, idNumber, isTrue, pageOf, type Listed } from './pagination.ts';
+import { route, type OsRequest } from './route.ts';
 
 /** Where clients of today look for images: Glance's API, version 2, to read, at `/image` on the port of the compute API. */
 export const IMAGE_SERVICE = 'image';
@@ -36,6 +36,14 @@ function viewGlanceImage(image: Image): object {
     schema: '/v2/schemas/image',
   };
 }
+
+/** Its clients follow `next`, which is a path below the service, until there is none. */
+const viewGlanceImages = ({ page, more }: Listed<Image>, { query }: Pick<OsRequest, 'query'>): object => ({
+  images: page.map(viewGlanceImage),
+  first: '/v2/images',
+  ...(more ? { next: `/v2/images?${afterMarker(query, page.at(-1)?.id ?? '')}` } : {}),
+  schema: '/v2/schemas/images',
+});
 
 const COLUMNS = {
   name: 'name',
@@ -78,7 +86,7 @@ export const imageServiceRoutes = [
       if (visibility !== null && visibility !== 'all') rows = rows.where('is_public', '=', isPublic(visibility));
       return cutPage(await rows.execute(), page);
     },
-    view: (images) => ({ images: images.map(viewGlanceImage), first: '/v2/images', schema: '/v2/schemas/images' }),
+    view: viewGlanceImages,
   }),
   route({
     method: 'GET',

@@ -1,12 +1,12 @@
 import { visibleImages, type Image } from '../../common/db/images.ts';
 import { ImageNotFound } from '../../common/errors.ts';
-import { changesSince, cutPage, idNumber, pageOf } from './pagination.ts';
+import { changesSince, cutPage, idNumber, idOf, pageOf, viewPage, type Listed } from './pagination.ts';
 import { route, type RouteDeps, type OsRequest } from './route.ts';
 import { imageMetadata, viewImage, viewImageName } from './views/images.ts';
 import { imageStatus } from './views/status.ts';
 
 /** Filters `name`, `status`, `server`, `type`, `changes-since` and `property-NAME`, then `marker` and `limit`. */
-async function imagePage({ ctx, query }: OsRequest, { db, settings }: RouteDeps): Promise<Image[]> {
+async function imagePage({ ctx, query }: OsRequest, { db, settings }: RouteDeps): Promise<Listed<Image>> {
   const page = pageOf(query, settings.osapi_max_limit);
   const since = changesSince(query);
   let rows = visibleImages(db, ctx).orderBy('id');
@@ -47,7 +47,11 @@ export const imageRoutes = [
     status: 200,
     cached: true,
     run: imagePage,
-    view: (images, { urls }) => ({ images: images.map((image) => viewImageName(image, urls)) }),
+    view: (images, req) =>
+      viewPage('images', images, req, {
+        key: idOf,
+        views: (page) => page.map((image) => viewImageName(image, req.urls)),
+      }),
   }),
   route({
     method: 'GET',
@@ -57,7 +61,8 @@ export const imageRoutes = [
     status: 200,
     cached: true,
     run: imagePage,
-    view: (images, { urls }) => ({ images: images.map((image) => viewImage(image, urls)) }),
+    view: (images, req) =>
+      viewPage('images', images, req, { key: idOf, views: (page) => page.map((image) => viewImage(image, req.urls)) }),
   }),
   route({
     method: 'GET',

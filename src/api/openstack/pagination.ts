@@ -1,5 +1,6 @@
 import { defineFlags, integer } from '../../common/flags.ts';
 import { InvalidInput } from '../../common/errors.ts';
+import type { Urls } from './urls.ts';
 
 export const paginationFlags = defineFlags({
   osapi_max_limit: integer(1000, 'Things that one answer of the OpenStack API lists at most', { min: 1 }),
@@ -27,12 +28,51 @@ export function cutByOffset<T>(all: readonly T[], query: URLSearchParams, most: 
   return all.slice(offset, offset + pageOf(query, most).limit);
 }
 
+/** A part of a list. */
+export interface Listed<T> {
+  page: T[];
+  /** There are others after it. */
+  more: boolean;
+}
+
+/** Of one more than the limit, where there is one: that it is there tells that the list goes on. */
+export const firstOf = <T>(found: readonly T[], limit: number): Listed<T> => ({
+  page: found.slice(0, limit),
+  more: found.length > limit,
+});
+
 /** A page of what is in memory already, in the order it has. @throws InvalidInput when the marker is not in it */
-export function cutPage<T extends { id: number }>(all: readonly T[], { limit, marker }: Page): T[] {
-  if (marker === undefined) return all.slice(0, limit);
+export function cutPage<T extends { id: number }>(all: readonly T[], { limit, marker }: Page): Listed<T> {
+  if (marker === undefined) return firstOf(all, limit);
   const at = all.findIndex(({ id }) => String(id) === marker);
   if (at < 0) throw unknownMarker(marker);
-  return all.slice(at + 1, at + 1 + limit);
+  return firstOf(all.slice(at + 1), limit);
+}
+
+/**
+ * A page of `collection` as clients read it: with `servers_links` where the list goes on, which they follow; without, they
+ * take the page for all there is.
+ */
+export function viewPage<T>(
+  collection: string,
+  { page, more }: Listed<T>,
+  { query, urls }: { query: URLSearchParams; urls: Urls },
+  of: { key: (one: T) => number | string; views: (page: readonly T[]) => object[] },
+): object {
+  const last = page.at(-1);
+  if (!more || last === undefined) return { [collection]: of.views(page) };
+  const href = `${urls.here}?${afterMarker(query, of.key(last))}`;
+  return { [collection]: of.views(page), [`${collection}_links`]: [{ rel: 'next', href }] };
+}
+
+/** Most things' markers. */
+export const idOf = ({ id }: { id: number }): number => id;
+
+/** The same query for what comes after. */
+export function afterMarker(query: URLSearchParams, marker: number | string): string {
+  const next = new URLSearchParams(query);
+  next.set('marker', String(marker));
+  return next.toString();
 }
 
 export const unknownMarker = (marker: string): InvalidInput =>

@@ -2,7 +2,7 @@ import type { InstanceView } from '../../common/db/instance_views.ts';
 import type { RequestContext } from '../../common/context.ts';
 import type { ComputeApi } from '../../compute/api.ts';
 import { InstanceNotFound } from '../../common/errors.ts';
-import { cutByOffset, idNumber, pageOf, unknownMarker } from './pagination.ts';
+import { cutByOffset, firstOf, idNumber, pageOf, unknownMarker, type Listed } from './pagination.ts';
 import type { RouteDeps, OsRequest } from './route.ts';
 import { serverSelection } from './server_selection.ts';
 
@@ -17,12 +17,15 @@ export function serverId(text: string): number | string {
 }
 
 /** The servers a list shows: those that the query selects, then `marker` and `limit`. */
-export async function serverPage({ ctx, query }: OsRequest, { compute, settings }: RouteDeps): Promise<InstanceView[]> {
+export async function serverPage(
+  { ctx, query }: OsRequest,
+  { compute, settings }: RouteDeps,
+): Promise<Listed<InstanceView>> {
   const { limit, marker } = pageOf(query, settings.osapi_max_limit);
   const { filter, wanted } = serverSelection(ctx, query);
   if (marker !== undefined) filter.marker = await markerNumber(ctx, compute, marker);
-  if (wanted === undefined) return compute.list(ctx, { ...filter, limit });
-  return (await compute.list(ctx, filter)).filter(wanted).slice(0, limit);
+  if (wanted === undefined) return firstOf(await compute.list(ctx, { ...filter, limit: limit + 1 }), limit);
+  return firstOf((await compute.list(ctx, filter)).filter(wanted), limit);
 }
 
 /** A deleted one is still a good marker: it may have gone between two pages. */

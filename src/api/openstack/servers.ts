@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { renameInstance } from '../../common/db/instance_updates.ts';
 import { generatePassword } from './admin_pass.ts';
+import { viewPage } from './pagination.ts';
 import { route } from './route.ts';
 import { launchSpec, NewServer, ServerName } from './server_body.ts';
 import { serverId, serverPage } from './server_query.ts';
@@ -17,7 +18,11 @@ export const serverRoutes = [
     status: 200,
     cached: true,
     run: serverPage,
-    view: (servers, { urls }) => ({ servers: servers.map((server) => viewServerName(server, urls)) }),
+    view: (servers, req) =>
+      viewPage('servers', servers, req, {
+        key: (server) => serverKey(server, req.urls),
+        views: (page) => page.map((server) => viewServerName(server, req.urls)),
+      }),
   }),
   route({
     method: 'GET',
@@ -27,7 +32,11 @@ export const serverRoutes = [
     status: 200,
     cached: true,
     run: serverPage,
-    view: (servers, { urls }) => ({ servers: viewServers(servers, urls) }),
+    view: (servers, req) =>
+      viewPage('servers', servers, req, {
+        key: (server) => serverKey(server, req.urls),
+        views: (page) => viewServers(page, req.urls),
+      }),
   }),
   // The second is Diablo's way to say that there is a block device mapping.
   ...(['/servers', '/os-volumes_boot'] as const).map((path) =>

@@ -5,13 +5,16 @@ export class Urls {
   readonly version: string;
   /** Essex, whose API is 2.0, calls a server by its uuid and every id a text; Diablo's 1.1 by its number. */
   readonly text_ids: boolean;
+  /** What is asked for, without its query. */
+  readonly here: string;
   readonly #self: string;
   readonly #bookmark: string;
   /** A thousand servers have few images and flavors. */
   readonly #references = new Map<string, Reference>();
-  constructor(base: string, version: string, project_id: string) {
+  constructor(base: string, version: string, project_id: string, path: string) {
     const project = encodeURIComponent(project_id);
     this.base = base;
+    this.here = `${base}${path}`;
     this.version = version;
     this.text_ids = version === 'v2';
     this.#self = `${base}/${version}/${project}`;

@@ -5,7 +5,7 @@ import type { VolumeView } from '../../common/db/volume_views.ts';
 import { Truth } from '../json_body.ts';
 import { availabilityZoneRoutes } from './availability_zones.ts';
 import { viewVolumeLimits, limitsOf } from './limits.ts';
-import { cutPage, pageOf } from './pagination.ts';
+import { cutPage, idOf, pageOf, viewPage, type Listed } from './pagination.ts';
 import { volumeQuotaRoutes } from './quota_sets.ts';
 import { route, type OsRequest, type RouteDeps } from './route.ts';
 import { volumeMetadataRoutes } from './volume_metadata.ts';
@@ -83,9 +83,9 @@ const viewCinderType = ({ id, name, extra_specs }: VolumeType): object => ({
   'os-volume-type-access:is_public': true,
 });
 
-const cinderVolumes = async (req: OsRequest, { volumes, settings }: RouteDeps): Promise<VolumeView[]> =>
+const cinderVolumes = async (req: OsRequest, { volumes, settings }: RouteDeps): Promise<Listed<VolumeView>> =>
   cutPage(selected(await volumes.list(req.ctx), req, VOLUME_SELECTORS), pageOf(req.query, settings.osapi_max_limit));
-const cinderSnapshots = async (req: OsRequest, { volumes, settings }: RouteDeps): Promise<Snapshot[]> =>
+const cinderSnapshots = async (req: OsRequest, { volumes, settings }: RouteDeps): Promise<Listed<Snapshot>> =>
   cutPage(
     selected(await volumes.snapshots.list(req.ctx), req, SNAPSHOT_SELECTORS),
     pageOf(req.query, settings.osapi_max_limit),
@@ -150,7 +150,8 @@ export const volumeServiceRoutes = [
       policy: 'member',
       status: 200,
       run: cinderVolumes,
-      view: (volumes) => ({ volumes: volumes.map(viewCinderVolume) }),
+      view: (volumes, req) =>
+        viewPage('volumes', volumes, req, { key: idOf, views: (page) => page.map(viewCinderVolume) }),
     }),
   ),
   route({
@@ -210,7 +211,8 @@ export const volumeServiceRoutes = [
       policy: 'member',
       status: 200,
       run: cinderSnapshots,
-      view: (snapshots) => ({ snapshots: snapshots.map(viewCinderSnapshot) }),
+      view: (snapshots, req) =>
+        viewPage('snapshots', snapshots, req, { key: idOf, views: (page) => page.map(viewCinderSnapshot) }),
     }),
   ),
   route({

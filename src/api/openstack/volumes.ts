@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { SnapshotNotFound, VolumeNotFound } from '../../common/errors.ts';
 import type { CreateVolumeSpec } from '../../volume/api.ts';
 import { Truth, Whole } from '../json_body.ts';
-import { cutPage, idNumber, pageOf } from './pagination.ts';
+import { cutPage, idNumber, idOf, pageOf, viewPage } from './pagination.ts';
 import { route, type OsRequest, type RouteDeps } from './route.ts';
 import { viewSnapshot, viewVolume } from './views/volumes.ts';
 
@@ -83,7 +83,11 @@ export const volumeRoutes = [
       policy: 'member',
       status: 200,
       run: volumePage,
-      view: (volumes, { urls }) => ({ volumes: volumes.map((volume) => viewVolume(volume, urls)) }),
+      view: (volumes, req) =>
+        viewPage('volumes', volumes, req, {
+          key: idOf,
+          views: (page) => page.map((volume) => viewVolume(volume, req.urls)),
+        }),
     }),
   ),
   route({
@@ -123,7 +127,11 @@ export const volumeRoutes = [
       policy: 'member',
       status: 200,
       run: snapshotPage,
-      view: (snapshots, { urls }) => ({ snapshots: snapshots.map((snapshot) => viewSnapshot(snapshot, urls)) }),
+      view: (snapshots, req) =>
+        viewPage('snapshots', snapshots, req, {
+          key: idOf,
+          views: (page) => page.map((snapshot) => viewSnapshot(snapshot, req.urls)),
+        }),
     }),
   ),
   route({
