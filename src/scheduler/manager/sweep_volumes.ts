@@ -147,8 +147,11 @@ async function withoutComputeHost(
   ctx: RequestContext,
   attachment: VolumeAttachment,
   instance: Instance,
-  status: string,
+  status: 'attaching' | 'detaching',
 ): Promise<void> {
+  const { volume_id } = attachment;
+  const { deadline_s } = VOLUME_TASKS[status];
+  await moveVolume(tx, volume_id, { from: [status], to: { status }, deadline_s }); // not what its host just finished
   const { host } = instance;
   const why = host === null ? 'its instance was never started' : `host ${host} went down`;
   const ended = await endAttachment(tx, attachment, {
@@ -157,7 +160,7 @@ async function withoutComputeHost(
   });
   if (!ended) return;
   await tellStorage(tx, ctx, [ended], `given up ${status}: ${why}`);
-  log.warn({ volume_id: attachment.volume_id, host, status }, 'attachment ended without its compute host');
+  log.warn({ volume_id, host, status }, 'attachment ended without its compute host');
 }
 
 async function sweepSnapshot(

@@ -10,6 +10,7 @@ import {
   beginAttachment,
   beginDetachment,
   finishAttachment,
+  undoDetachment,
 } from '../../../../src/common/db/volume_attachments.ts';
 import { volumeById } from '../../../../src/common/db/volumes.ts';
 import { Flags } from '../../../../src/common/flags.ts';
@@ -17,6 +18,7 @@ import { silentLog } from '../../../../src/common/log.ts';
 import { MemoryBus } from '../../../../src/common/rpc/memory_bus.ts';
 import { chance } from '../../../../src/scheduler/logic/chance.ts';
 import { SchedulerManager } from '../../../../src/scheduler/manager/scheduler.ts';
+import { sweepVolumes } from '../../../../src/scheduler/manager/sweep_volumes.ts';
 import { volumeClient } from '../../../../src/volume/rpc.ts';
 import {
   aComputeHost,
@@ -139,6 +141,28 @@ test('a compute host that is down: attachments under way end, and its access wit
     ],
   );
 });
+
+for (const detaching of [false, true])
+  test(`what a host that counted as down ${detaching ? 'detached' : 'attached'} since the sweep looked stays as it is`, async (t) => {
+    const db = await aCloud(t);
+    const id = await anAttachment(db, { detaching });
+    const attachment = (await attachmentOfVolume(db, id)) ?? assert.fail();
+    const { signal } = new AbortController();
+    let done: Promise<unknown> | undefined;
+    // Between the look and the change: one connection, so what begins first is done first.
+    signal.throwIfAborted = () => {
+      done = writing(db, (tx) =>
+        detaching ? undoDetachment(tx, attachment, 'busy') : finishAttachment(tx, attachment),
+      );
+    };
+
+    const up = { compute: new Set<string>(), volume: new Set(['store1']) };
+    await sweepVolumes({ db, log: silentLog, bus }, adminContext({ signal }), up);
+
+    await done;
+    assert.equal((await volumeById(db, id)).status, 'in-use');
+    assert.equal((await attachmentOfVolume(db, id))?.status, 'attached');
+  });
 
 test('a launch keeps its volumes for as long as it takes, and one that never came to be gives them back', async (t) => {
   const db = await aCloud(t);
