@@ -69,10 +69,10 @@ export function servicesContract(database: Database): void {
   it('reports are counted, none is lost, and a row that somebody deleted is made again', async (db, all) => {
     await registerService(db, aService());
 
-    succeeded(await atOnce(all, 16, (on) => heartbeat(on, aService(), { service_down_time: 60 })));
+    succeeded(await atOnce(all, 16, (on) => heartbeat(on, aService(), { service_down_time: 60, report_interval: 10 })));
     assert.equal((await allServices(db))[0]?.report_count, 16);
     await db.updateTable('services').set({ deleted: 1 }).execute();
-    succeeded(await atOnce(all, 4, (on) => heartbeat(on, aService(), { service_down_time: 60 })));
+    succeeded(await atOnce(all, 4, (on) => heartbeat(on, aService(), { service_down_time: 60, report_interval: 10 })));
 
     assert.equal((await allServices(db)).length, 1);
   });
@@ -89,7 +89,7 @@ export function servicesContract(database: Database): void {
     later(t, 60);
     const then = nowText();
     assert.deepEqual(await live(then), []);
-    await heartbeat(db, aService({ incarnation: 'now' }), { service_down_time: 60 });
+    await heartbeat(db, aService({ incarnation: 'now' }), { service_down_time: 60, report_interval: 10 });
     assert.deepEqual(await live(then, 'compute'), ['now']);
     await signOff(db, 'node1', 'nova-compute', 'now');
 
@@ -118,6 +118,19 @@ export function servicesContract(database: Database): void {
     assert.deepEqual(await up(), ['node2'], 'stopped in order just now');
     await heartbeat(db, aService(), liveness);
     assert.deepEqual(await up(), ['node1', 'node2']);
+  });
+
+  it('a host that died is judged dead also where two reports are all that --service_down_time spans', async (db, _all, t) => {
+    const liveness = { service_down_time: 20, report_interval: 10 };
+    const scheduler = aService({ host: 'ctl', binary: 'nova-scheduler', topic: 'scheduler' });
+    for (const one of [aService(), aService({ host: 'dead' }), scheduler]) await registerService(db, one);
+
+    for (let report = 0; report < 4; report++) {
+      later(t, 10.2); // the interval counts from the end of the report before
+      for (const one of [aService(), scheduler]) await heartbeat(db, one, liveness);
+    }
+
+    assert.deepEqual([...(await hostsUp(db, 'compute', liveness))], ['node1']);
   });
 
   it('a compute host is listed with what it has, or without that before it told', async (db) => {

@@ -80,7 +80,11 @@ export const serviceFlags = defineFlags({
   report_interval: integer(10, 'Seconds between heartbeats', { min: 1 }),
   periodic_interval: integer(60, 'Seconds between runs of the periodic tasks', { min: 1 }),
   enable_new_services: boolean(true, 'A service that starts for the first time takes work at once'),
-  service_down_time: integer(60, 'Seconds without a heartbeat after which a service counts as down', { min: 1 }),
+  service_down_time: integer(
+    60,
+    'Seconds without a heartbeat after which a service counts as down; at least twice --report_interval',
+    { min: 1 },
+  ),
   job_poll_interval: integer(5, 'Seconds between looks for jobs whose message was lost', { min: 1 }),
   max_concurrent_jobs: integer(16, 'Jobs a worker runs side by side', { min: 1 }),
   network_manager: string('nova.network.manager.VlanManager', 'Network manager; the same on every host'),

@@ -1,9 +1,10 @@
 import { closeSync, mkdirSync, openSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { coreFlags, dbFlags, rabbitFlags } from './core_flags.ts';
+import { coreFlags, dbFlags, rabbitFlags, serviceFlags } from './core_flags.ts';
 import { atStart } from './db/at_start.ts';
 import { connectDb, type NovaDb } from './db/connect.ts';
 import { ensureSchema } from './db/migrate.ts';
+import type { Liveness } from './db/services.ts';
 import { FlagsError, NovaError, errorText } from './errors.ts';
 import { FlagsExit, loadFlags, type Flags } from './flags.ts';
 import { makeLog, type Log } from './log.ts';
@@ -31,6 +32,15 @@ export async function runDaemon(binary: string, start: StartDaemon): Promise<voi
   }
 }
 
+/** @throws FlagsError when a single heartbeat that comes late makes a host dead */
+function checkLiveness({ service_down_time, report_interval }: Liveness): void {
+  if (service_down_time < 2 * report_interval)
+    throw new FlagsError(
+      `--service_down_time=${service_down_time} is less than twice --report_interval=${report_interval}: ` +
+        'a host would count as down whenever one of its heartbeats comes late. Set one of them otherwise, on every host',
+    );
+}
+
 interface LogOptions {
   name: string;
   level: string;
@@ -44,6 +54,7 @@ export function readFlags(binary: string): { flags: Flags; options: LogOptions }
     const [word] = flags.rest; // what stands behind it was not read as flags
     if (word !== undefined) throw new FlagsError(`'${word}' is no flag: flags begin with --, values follow a =`);
     flags.read({ ...dbFlags, ...rabbitFlags }); // a bad value ends here
+    checkLiveness(flags.read(serviceFlags));
     return { flags, options: logOptions(binary, flags) };
   } catch (err) {
     if (err instanceof FlagsExit) {

@@ -62,6 +62,10 @@ test('a flag that cannot be used ends a daemon with one line that names it', asy
   const wrong: [FlagFile, ...RegExp[]][] = [
     [{ rabit_host: 'x' }, /unknown flag --rabit_host \(.*nova\.flags:\d+\); nearest known: --rabbit_host/],
     [{ service_down_time: 'soon' }, /--service_down_time=soon: not an integer \(.*nova\.flags:\d+\)/],
+    [
+      { service_down_time: 19, report_interval: 10 },
+      /--service_down_time=19 is less than twice --report_interval=10: a host would count as down/,
+    ],
     [{ sql_connection: 'oracle://x' }, /--sql_connection=oracle:\/\/x: not a database URL/, /sqlite:.*postgresql:/],
     [{ network_manager: 'nova.network.manager.Flat' }, /--network_manager=.*Flat: .*FlatDHCPManager/],
     [

@@ -64,14 +64,17 @@ export interface Liveness {
   report_interval: number;
 }
 
-/** One more report; a row that somebody deleted is made again. More than half of `service_down_time` since the last is a break. */
+/**
+ * One more report; a row that somebody deleted is made again. More than half of `service_down_time` since the last is a
+ * break, but never less than two `report_interval`: reports come somewhat later than that interval.
+ */
 export async function heartbeat(
   db: Db,
   service: ServiceRegistration,
-  { service_down_time }: Pick<Liveness, 'service_down_time'>,
+  { service_down_time, report_interval }: Liveness,
 ): Promise<void> {
   const now = nowText();
-  const no_break = textIn(-service_down_time / 2);
+  const no_break = textIn(-Math.max(service_down_time / 2, 2 * report_interval));
   const result = await db
     .updateTable('services')
     .set({

@@ -25,8 +25,8 @@ test('service list shows :-) within 15 s of a heartbeat, XXX after it and after 
   t.mock.method(clock, 'now', () => new Date(ms));
   for (const host of ['node1', 'node2', 'node3']) await registerService(db, aService(host));
   ms += 16_000;
-  await heartbeat(db, aService('node1'), { service_down_time: 60 });
-  await heartbeat(db, aService('node3'), { service_down_time: 60 });
+  await heartbeat(db, aService('node1'), { service_down_time: 60, report_interval: 10 });
+  await heartbeat(db, aService('node3'), { service_down_time: 60, report_interval: 10 });
   await signOff(db, 'node3', 'nova-compute', 'i1');
   ms += 15_000;
 
@@ -76,8 +76,8 @@ test('service delete forgets what is down, refuses what reports, and a restart b
   t.mock.method(clock, 'now', () => new Date(ms));
   for (const host of ['node1', 'node2', 'node3']) await registerService(db, aService(host));
   ms += 61_000;
-  await heartbeat(db, aService('node2'), { service_down_time: 60 });
-  await heartbeat(db, aService('node3'), { service_down_time: 60 });
+  await heartbeat(db, aService('node2'), { service_down_time: 60, report_interval: 10 });
+  await heartbeat(db, aService('node3'), { service_down_time: 60, report_interval: 10 });
   await signOff(db, 'node3', 'nova-compute', 'i1');
   const remove = (host: string) => run(db, serviceCommands, 'delete', { host, service: 'nova-compute' });
 
