@@ -244,8 +244,8 @@ export async function aSmallCloud(t: TestContext, { flags = {} }: { flags?: Reco
       }
       throw new Error(`instance ${id} has no event ${event}`);
     },
-    /** The clock goes on to when the waiting job of an instance is tried again, and it has been. */
-    async nextTry(t: TestContext, id: number): Promise<void> {
+    /** The clock goes on, to when the waiting job of an instance is tried again at least, and it has been. */
+    async nextTry(t: TestContext, id: number, seconds = 11): Promise<void> {
       const waiting = async () => {
         for (let look = 0; look < 12_000; look++) {
           const [job] = await listJobs(db, { resource: `instance:${id}`, state: 'queued' });
@@ -255,7 +255,7 @@ export async function aSmallCloud(t: TestContext, { flags = {} }: { flags?: Reco
         throw new Error(`instance ${id} has no job that waits`);
       };
       const before = (await waiting()).updated_at;
-      later(t, 11);
+      later(t, seconds);
       for (let look = 0; look < 12_000; look++) {
         if ((await waiting()).updated_at !== before) return;
         await sleep(5);

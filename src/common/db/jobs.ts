@@ -155,12 +155,22 @@ export async function renewLeases(db: Db, worker: Worker, ids: readonly number[]
     .execute();
 }
 
+/** After so long a silence of whoever runs a job, its patience with those that do not answer begins anew. */
+export const NOBODY_ASKED_S = 60;
+
 /** Jobs of this host's former incarnations are free at once: those processes are dead. @returns how many */
 export async function takeBackJobs(db: Db, worker: Worker): Promise<number> {
+  const silent = textIn(worker.lease_s - NOBODY_ASKED_S); // its lease was renewed until then
   const prefix = `${worker.topic}.${worker.host}:`;
   const result = await db
     .updateTable('jobs')
-    .set({ state: 'queued', lease_owner: null, lease_until: null, run_after: nowText() })
+    .set({
+      away_since: sql<string | null>`case when lease_until < ${silent} then null else away_since end`,
+      state: 'queued',
+      lease_owner: null,
+      lease_until: null,
+      run_after: nowText(),
+    })
     .where('state', '=', sql.lit('running'))
     .where('lease_owner', 'is not', null)
     .where(sql<boolean>`substr(lease_owner, 1, ${sql.lit(prefix.length)}) = ${prefix}`)

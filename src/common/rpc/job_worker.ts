@@ -4,6 +4,7 @@ import type { NovaDb } from '../db/connect.ts';
 import {
   claimableJobs,
   claimJob,
+  NOBODY_ASKED_S,
   renewLeases,
   settleJob,
   takeBackJobs,
@@ -66,6 +67,9 @@ export class JobWorker {
   readonly #timers = new Set<NodeJS.Timeout>();
   #renewal: NodeJS.Timeout | undefined;
   #table_away = false;
+  /** When this worker last looked into the table, and since when it does so without a break. */
+  #looked_at = clock.now().getTime();
+  #looking_since = this.#looked_at;
   #more = false;
   #polling: Promise<void> | undefined;
 
@@ -107,6 +111,9 @@ export class JobWorker {
     if (this.#stop.signal.aborted) return;
     await this.#reach(async () => {
       const heads = await claimableJobs(this.#o.db, this.#o, BATCH);
+      const now = clock.now().getTime();
+      if (now - this.#looked_at > (NOBODY_ASKED_S + this.#o.poll_interval_s) * 1000) this.#looking_since = now;
+      this.#looked_at = now;
       for (const head of heads) void this.offer(head);
     });
   }
@@ -159,12 +166,21 @@ export class JobWorker {
     let job: Job | undefined;
     try {
       job = await claimJob(this.#o.db, this.#o, head.id);
+      if (job && this.#nobodyAsked(job)) job.away_since = null;
       if (job) await this.#run(job, signal);
     } catch (err) {
       this.#o.log.warn({ err, job_id: head.id }, 'job interrupted');
       // What was to follow its end failed itself. A claim that was not heard of ends with its lease.
       if (job) await this.#putBack(job, err);
     }
+  }
+
+  /**
+   * It was due while this daemon, or the database, was away: that time does not count against the job's patience. A job
+   * that waited for a free place here does count: else one that is asked about seldom would wait for ever.
+   */
+  #nobodyAsked(job: Job): boolean {
+    return Date.parse(job.run_after) + NOBODY_ASKED_S * 1000 < this.#looking_since;
   }
 
   /** A database that is away is no attempt of the job: outages must not add up to its failure. */

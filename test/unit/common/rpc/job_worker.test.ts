@@ -1,106 +1,14 @@
 import assert from 'node:assert/strict';
-import { test, type TestContext } from 'node:test';
+import { test } from 'node:test';
 import { pino } from 'pino';
 import { sleep } from '../../../../src/common/clock.ts';
-import { adminContext, type RequestContext } from '../../../../src/common/context.ts';
-import { writing, type NovaDb } from '../../../../src/common/db/connect.ts';
+import { adminContext } from '../../../../src/common/context.ts';
+import { writing } from '../../../../src/common/db/connect.ts';
 import { castJob } from '../../../../src/common/db/jobs.ts';
-import {
-  BackendUnavailable,
-  DatabaseUnavailable,
-  InvalidInput,
-  RpcTimeout,
-  RpcUnavailable,
-} from '../../../../src/common/errors.ts';
-import { silentLog, type Log } from '../../../../src/common/log.ts';
-import { cast, ofInstance, rpcClient, rpcContract } from '../../../../src/common/rpc/contract.ts';
-import { JobWorker } from '../../../../src/common/rpc/job_worker.ts';
-import { MemoryBus } from '../../../../src/common/rpc/memory_bus.ts';
-import { eventsOf } from '../../../../src/common/db/events.ts';
+import { BackendUnavailable, DatabaseUnavailable, InvalidInput } from '../../../../src/common/errors.ts';
+import { type Log } from '../../../../src/common/log.ts';
 import { aContext, aDatabase } from '../../../builders.ts';
-import { later } from '../../../clock.ts';
-
-interface GuestRpc {
-  run(ctx: RequestContext, args: { instance_id: number }): Promise<void>;
-  end(ctx: RequestContext, args: { instance_id: number }): Promise<void>;
-}
-const contract = rpcContract<GuestRpc>('guest', {
-  run: cast('run', { resource: ofInstance, max_attempts: 2 }),
-  end: cast('end', { resource: ofInstance, wins: true }),
-});
-const client = rpcClient(contract, new MemoryBus());
-type Method = (ctx: RequestContext, args: { instance_id: number }) => Promise<void>;
-
-interface Rig {
-  db: NovaDb;
-  worker: JobWorker;
-  failed: string[];
-  ask(method: 'run' | 'end', instance_id: number): Promise<number>;
-  /** Looks into the table until this job has one of the states. */
-  settled(id: number, ...states: string[]): Promise<{ state: string; error: string | null; attempt: number }>;
-  /** Until `run` was begun so often. */
-  untilBegun(times: number): Promise<void>;
-}
-
-async function aWorker(
-  t: TestContext,
-  methods: { run: Method; end?: Method },
-  over: { incarnation?: string; db?: NovaDb; onFailed?: () => Promise<void>; log?: Log; lease_s?: number } = {},
-): Promise<Rig> {
-  const db = over.db ?? (await aDatabase(t));
-  const failed: string[] = [];
-  let begun = 0;
-  const nothing: Method = async () => undefined;
-  const entry = (run: Method, wins: boolean) => ({
-    run: (ctx: RequestContext, args: Record<string, unknown>) => run(ctx, args as never),
-    wins,
-    patience_s: 300,
-  });
-  const worker = new JobWorker({
-    db,
-    log: over.log ?? silentLog,
-    topic: 'guest',
-    host: 'hostA',
-    owner: `guest.hostA:${over.incarnation ?? 'one'}`,
-    lease_s: over.lease_s ?? 30,
-    methods: new Map([
-      ['run', entry((ctx, args) => (begun++, methods.run(ctx, args)), false)],
-      ['end', entry(methods.end ?? nothing, true)],
-    ]),
-    onFailed: async (_ctx, method, args, err) => {
-      failed.push(`${method} ${String(args['instance_id'])}: ${err.message}`);
-      await over.onFailed?.();
-    },
-    max_concurrent: 4,
-    poll_interval_s: 1000,
-  });
-  t.after(() => worker.stop(0, 5000));
-  return {
-    db,
-    worker,
-    failed,
-    ask: (method, instance_id) =>
-      writing(db, (tx) => castJob(tx, aContext(), client.at('hostA')[method], { instance_id })),
-    async untilBegun(times) {
-      for (let i = 0; begun < times; i++) {
-        if (i > 6000) throw new Error(`run was begun ${begun} times, not ${times}`);
-        await new Promise((resolve) => setTimeout(resolve, 10));
-      }
-    },
-    async settled(id, ...states) {
-      for (let i = 0; i < 6000; i++) {
-        const row = await db
-          .selectFrom('jobs')
-          .select(['state', 'error', 'attempt'])
-          .where('id', '=', id)
-          .executeTakeFirstOrThrow();
-        if (states.includes(row.state)) return row;
-        await new Promise((resolve) => setTimeout(resolve, 10));
-      }
-      throw new Error(`job ${id} is not ${states.join(' or ')}`);
-    },
-  };
-}
+import { aWorker, client } from './a_worker.ts';
 
 test('a job whose message was lost is found in the table and runs once', async (t) => {
   const ran: number[] = [];
@@ -205,54 +113,6 @@ test('a database that is away is no attempt of the job', async (t) => {
 
   assert.deepEqual(await rig.settled(id, 'done'), { state: 'done', error: null, attempt: 1 }); // of at most 2
   assert.deepEqual(rig.failed, []);
-});
-
-test('a peer that is away is no attempt of the job, however often it is asked meanwhile', async (t) => {
-  let back = false;
-  const asked = [new RpcUnavailable('nobody serves the queue network'), new RpcTimeout('network did not answer')];
-  const run = async () => {
-    if (!back) throw asked.shift() ?? new RpcUnavailable('nobody serves the queue network');
-  };
-  const rig = await aWorker(t, { run });
-  const id = await rig.ask('run', 1);
-  await rig.worker.start();
-  await rig.untilBegun(1);
-
-  for (let ask = 0; ask < 10; ask++) {
-    assert.equal((await rig.settled(id, 'queued')).attempt, 0); // of at most 2
-    later(t, 11);
-    await rig.worker.poll();
-    await rig.untilBegun(ask + 2);
-  }
-  back = true;
-  later(t, 11);
-  await rig.worker.poll();
-
-  assert.deepEqual(await rig.settled(id, 'done'), { state: 'done', error: null, attempt: 1 });
-  assert.deepEqual(rig.failed, []);
-  const told = (await eventsOf(rig.db, 'instance:1')).map(
-    ({ details }) => (JSON.parse(details) as { error: string }).error,
-  );
-  assert.deepEqual(told, [
-    'nobody serves the queue network',
-    'network did not answer',
-    'nobody serves the queue network',
-  ]);
-});
-
-test('a peer that stays away for longer than the job is patient ends it, with the reason and the time', async (t) => {
-  const rig = await aWorker(t, { run: () => Promise.reject(new RpcUnavailable('nobody serves the queue network')) });
-  const id = await rig.ask('run', 1);
-  await rig.worker.start();
-  await rig.untilBegun(1);
-  await rig.settled(id, 'queued');
-
-  later(t, 301);
-  await rig.worker.poll();
-
-  const { error } = await rig.settled(id, 'failed');
-  assert.match(error ?? '', /^nobody serves the queue network \(asked again and again for 30\d s\)$/);
-  assert.deepEqual(rig.failed, [`run 1: ${error}`]);
 });
 
 test('a restarted worker takes its own jobs back at once, and no job of another host', async (t) => {

@@ -202,13 +202,15 @@ test('a host whose hypervisor does not answer gets no guests until it does', asy
 });
 
 test('a launch whose network never comes back is in error, which says what did not answer for how long', async (t) => {
-  const cloud = await aSmallCloud(t);
+  const cloud = await aSmallCloud(t, { flags: { job_poll_interval: 1 } });
   await cloud.computeHost('node1');
   await cloud.stopNetwork();
   const id = await cloud.launch();
   await cloud.untilTold(id, 'run_instance waits for an answer');
 
-  later(t, TASKS.networking.deadline_s);
+  for (let s = 0; s + 50 < TASKS.networking.deadline_s; s += 50) await cloud.nextTry(t, id, 50);
+  assert.equal((await stateOf(cloud, id)).vm_state, 'building');
+  later(t, 50);
 
   const { fault } = await cloud.until(id, 'error');
   assert.match(fault ?? '', /^nobody serves the queue network \(asked again and again for \d+ s\)$/);
