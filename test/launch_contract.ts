@@ -18,6 +18,7 @@ import { silentLog } from '../src/common/log.ts';
 import { MemoryBus } from '../src/common/rpc/memory_bus.ts';
 import { ComputeApi, type LaunchSpec } from '../src/compute/api.ts';
 import { chance } from '../src/scheduler/logic/chance.ts';
+import { simple } from '../src/scheduler/logic/simple.ts';
 import { SchedulerManager } from '../src/scheduler/manager/scheduler.ts';
 import { aComputeHost, aContext, anImage, aProject } from './builders.ts';
 import { atOnce, contractOf, succeeded, type Database } from './databases.ts';
@@ -170,6 +171,30 @@ export function launchContract(database: Database): void {
     assert.equal((await listJobs(db, {})).filter((job) => job.topic === 'compute').length, 18);
     const nodes = await db.selectFrom('compute_nodes').select('memory_mb_used').execute();
     assert.deepEqual(nodes, [{ memory_mb_used: 3072 }, { memory_mb_used: 3072 }, { memory_mb_used: 3072 }]);
+  });
+
+  it('the simple rule places --max_cores on a host and not one more, also when launches come together', async (db, all) => {
+    await aCloud(db);
+    await writing(db, (tx) => setQuota(tx, 'apollo', 'instances', null));
+    for (const host of ['node1', 'node2']) await aComputeHost(db, host);
+    const { instances } = await api(db).create(aContext(), tiny({ min_count: 40, max_count: 40 }));
+    const flags = Flags.of({ max_cores: 8 });
+    const at = (on: NovaDb) => new SchedulerManager({ db: on, flags, log: silentLog, bus, host: 'ctl', rule: simple });
+
+    succeeded(await atOnce(all, 40, (on, i) => at(on).runInstance(aContext(), { instance_id: instances[i]?.id ?? 0 })));
+
+    const views = await api(db).list(aContext());
+    const on = (host: string | null) => views.filter((view) => view.host === host);
+    assert.deepEqual([on('node1').length, on('node2').length, on(null).length], [8, 8, 24]);
+    for (const { vm_state, fault } of on(null)) {
+      assert.equal(vm_state, 'error');
+      for (const host of ['node1', 'node2'])
+        assert.match(fault ?? '', new RegExp(`${host}: (vcpus: 8 placed, .* --max_cores=8|its last free capacity)`));
+    }
+    // Whom an administrator sends to a host, it takes as far as there is room.
+    const asked = await api(db).create(aContext({ is_admin: true }), tiny({ availability_zone: 'nova:node1' }));
+    await at(db).runInstance(aContext(), { instance_id: asked.instances[0]?.id ?? 0 });
+    assert.equal((await api(db).list(aContext())).filter((view) => view.host === 'node1').length, 9);
   });
 
   it('an instance that is terminated while it is scheduled is gone or is being deleted, and claims nothing for nobody', async (db, all) => {

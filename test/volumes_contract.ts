@@ -30,6 +30,7 @@ import { Flags } from '../src/common/flags.ts';
 import { silentLog } from '../src/common/log.ts';
 import { MemoryBus } from '../src/common/rpc/memory_bus.ts';
 import { chance } from '../src/scheduler/logic/chance.ts';
+import { volumeSimple } from '../src/scheduler/logic/volume_hosts.ts';
 import { SchedulerManager } from '../src/scheduler/manager/scheduler.ts';
 import { VolumeApi } from '../src/volume/api.ts';
 import { FakeVolumeDriver } from '../src/volume/drivers/fake.ts';
@@ -187,6 +188,22 @@ export function volumesContract(database: Database): void {
         assert.match(fault ?? '', new RegExp(`${host}: (3 GiB wanted, 1 free of 10|its last free room was promised)`));
     }
     assert.equal((await jobs(db, 'create_volume')).filter((job) => job.topic === 'volume').length, 6);
+  });
+
+  it('the simple rule places --max_gigabytes on a store and no more, also when volumes come together', async (db, all) => {
+    await aProject(db);
+    await writing(db, (tx) => setQuota(tx, 'apollo', 'volumes', null));
+    for (const host of ['store1', 'store2']) await aStorageHost(db, host, 1000);
+    const ids: number[] = [];
+    for (let i = 0; i < 12; i++) ids.push((await api(db).create(ctx, { size: 3 })).id);
+    const rest = { flags: Flags.of({ max_gigabytes: 10 }), log: silentLog, bus, host: 'ctl', rule: chance };
+    const at = (on: NovaDb) => new SchedulerManager({ db: on, ...rest, volume_rule: volumeSimple });
+
+    succeeded(await atOnce(all, 12, (on, i) => at(on).createVolume(ctx, { volume_id: ids[i] ?? 0 })));
+
+    const hosts = (await api(db).list(ctx)).map(({ host }) => host ?? 'none');
+    const on = (name: string) => hosts.filter((host) => host === name).length;
+    assert.deepEqual([on('store1'), on('store2'), on('none')], [3, 3, 6]);
   });
 
   it('a volume made of a snapshot goes to the host that has it', async (db) => {

@@ -56,15 +56,16 @@ export interface Claim {
 
 /**
  * Takes capacity of a host if it is still there; in the transaction that places the instance, so that parallel launches
- * cannot both have it. @returns whether it was
+ * cannot both have it. `max_vcpus`: no more placed there, whatever the ratios allow. @returns whether it was
  */
 export async function claimCapacity(
   tx: Tx,
   host: string,
   claim: Claim,
   ratios: { cpu: number; ram: number; disk: number },
+  { max_vcpus }: { max_vcpus?: number | undefined } = {},
 ): Promise<boolean> {
-  const result = await tx
+  let node = tx
     .updateTable('compute_nodes')
     .set({
       vcpus_used: sql<number>`vcpus_used + ${claim.vcpus}`,
@@ -76,9 +77,9 @@ export async function claimCapacity(
     .where('deleted', '=', 0)
     .where(sql<boolean>`vcpus_used + ${claim.vcpus} <= vcpus * ${sql.lit(ratios.cpu)}`)
     .where(sql<boolean>`memory_mb_used + ${claim.memory_mb} <= memory_mb * ${sql.lit(ratios.ram)}`)
-    .where(sql<boolean>`local_gb_used + ${claim.local_gb} <= local_gb * ${sql.lit(ratios.disk)}`)
-    .executeTakeFirst();
-  return changed(result) === 1;
+    .where(sql<boolean>`local_gb_used + ${claim.local_gb} <= local_gb * ${sql.lit(ratios.disk)}`);
+  if (max_vcpus !== undefined) node = node.where(sql<boolean>`vcpus_used + ${claim.vcpus} <= ${max_vcpus}`);
+  return changed(await node.executeTakeFirst()) === 1;
 }
 
 /** @throws HostNotFound */

@@ -39,6 +39,8 @@ export interface Ratios {
 export interface Choice {
   hosts: HostState[];
   why: Record<string, string>;
+  /** Most vcpus placed on one host, if the rule has a limit: holds also when others are placed at the same moment. */
+  max_vcpus?: number;
 }
 export type SchedulingRule = (hosts: readonly HostState[], wanted: Wanted, options: RuleOptions) => Choice;
 export interface RuleOptions {

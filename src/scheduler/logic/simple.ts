@@ -9,5 +9,6 @@ export const simple: SchedulingRule = (hosts, wanted, { ratios, max_cores }) => 
     why[host.host] = `vcpus: ${used(host)} placed, ${wanted.vcpus} more would pass --max_cores=${max_cores}`;
     return false;
   });
-  return { hosts: below.toSorted((a, b) => used(a) - used(b)), why };
+  const hosts_below = below.toSorted((a, b) => used(a) - used(b));
+  return { hosts: hosts_below, why, ...(wanted.host === null && { max_vcpus: max_cores }) };
 };

@@ -28,6 +28,8 @@ export interface VolumeChoice {
   hosts: VolumeHostState[];
   /** One sentence for each that may not. */
   why: Record<string, string>;
+  /** Most GiB promised of one host, if the rule has a limit: holds also when others are placed at the same moment. */
+  max_gb?: number;
 }
 export interface VolumeRuleOptions {
   /** simple: GiB placed on one host. */
@@ -80,7 +82,8 @@ export const volumeSimple: VolumeRule = (hosts, wanted, { max_gigabytes }) => {
       `${host.promised_gb} GiB placed, ${wanted.size_gb} more would pass --max_gigabytes=${max_gigabytes}`;
     return false;
   });
-  return { hosts: below.toSorted((a, b) => a.promised_gb - b.promised_gb), why };
+  const hosts_below = below.toSorted((a, b) => a.promised_gb - b.promised_gb);
+  return { hosts: hosts_below, why, ...(wanted.host === null && { max_gb: max_gigabytes }) };
 };
 
 /** For the volume's owner and the log. */

@@ -106,10 +106,11 @@ export class SchedulerManager implements SchedulerRpc, Manager {
     const wanted: Wanted = { vcpus, memory_mb, local_gb, ...parseZone(instance.availability_zone) };
     const states = (await computeHosts(this.#db)).map((row) => this.#hostState(row));
     const options = { ratios: this.#ratios, max_cores: this.#flags.max_cores, random: Math.random };
-    const { hosts, why } = this.#rule(states, wanted, options);
+    const { hosts, why, max_vcpus } = this.#rule(states, wanted, options);
+    const choice = () => ({ hosts_that_fit: hosts.length, hosts: few(why) });
     try {
       for (const { host } of hosts) {
-        if (await this.#place(ctx, instance, host, { hosts_that_fit: hosts.length, hosts: few(why) })) return;
+        if (await this.#place(ctx, instance, host, max_vcpus, choice())) return;
         why[host] = 'its last free capacity was claimed by another launch just now';
       }
       const refusal = new NoValidHost(noValidHostText(wanted, why), { details: { hosts: few(why) } });
@@ -151,10 +152,11 @@ export class SchedulerManager implements SchedulerRpc, Manager {
     ctx: RequestContext,
     instance: Instance,
     host: string,
+    max_vcpus: number | undefined,
     choice: { hosts_that_fit: number; hosts: Record<string, string> },
   ): Promise<boolean> {
     return writing(this.#db, async (tx) => {
-      if (!(await claimCapacity(tx, host, instance, this.#ratios))) return false;
+      if (!(await claimCapacity(tx, host, instance, this.#ratios, { max_vcpus }))) return false;
       await moveInstance(tx, instance.id, {
         from: ['scheduling'],
         to: { task_state: 'networking', host, scheduled_at: nowText() },

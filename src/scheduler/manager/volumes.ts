@@ -44,10 +44,11 @@ export class VolumePlacement {
     const wanted = await this.#wanted(volume);
     const states = (await volumeHosts(db)).map((row) => this.#hostState(row));
     const options = { max_gigabytes, random: Math.random };
-    const { hosts, why } = rule(states, wanted, options);
+    const { hosts, why, max_gb = Infinity } = rule(states, wanted, options);
+    const choice = () => ({ hosts_that_fit: hosts.length, hosts: few(why) });
     try {
       for (const host of hosts) {
-        if (await this.#place(ctx, volume, host, { hosts_that_fit: hosts.length, hosts: few(why) })) return;
+        if (await this.#place(ctx, volume, host, max_gb, choice())) return;
         why[host.host] = 'its last free room was promised to another volume just now';
       }
       const refusal = new NoValidHost(noValidVolumeHostText(wanted, why), { details: { hosts: few(why) } });
@@ -87,12 +88,13 @@ export class VolumePlacement {
     ctx: RequestContext,
     { id, size }: Volume,
     { host, zone }: VolumeHostState,
+    max_gb: number,
     choice: Record<string, unknown>,
   ): Promise<boolean> {
     const { db, bus } = this.#d;
     return writing(db, async (tx) => {
       const room = await lockRoom(tx, host);
-      if (!room || room.promised_gb + size > room.limit_gb) return false;
+      if (!room || room.promised_gb + size > Math.min(room.limit_gb, max_gb)) return false;
       await moveVolume(tx, id, {
         from: ['creating'],
         to: { status: 'creating', host, availability_zone: zone, scheduled_at: nowText() },
