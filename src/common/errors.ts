@@ -143,6 +143,8 @@ export class RemoteError extends NovaError {
 /** A flag's value cannot be used; the message names the flag and, where known, the file and line. */
 export class FlagsError extends InvalidInput {}
 export class FlagMismatch extends NovaError {}
+/** This host's clock and the database's are too far apart; the message has both times. */
+export class ClockDiffers extends NovaError {}
 export class ClassNotFound extends NovaError {}
 
 // On a host

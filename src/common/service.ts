@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { atMost, clock, sleep } from './clock.ts';
+import { ClockWatch } from './clock_watch.ts';
 import { adminContext, type RequestContext } from './context.ts';
 import { nameFlags, serviceFlags, coreFlags } from './core_flags.ts';
 import { atStart } from './db/at_start.ts';
@@ -45,6 +46,11 @@ export interface ServiceOptions<T extends RpcInterface<T>> extends Daemon {
 /** A job is another's after this many seconds without a renewal. */
 const LEASE_S = 30;
 const DEAF_AFTER_MS = 5000;
+/**
+ * Most seconds between this host's clock and the database's: two hosts may then be 10 s apart, which leases that are
+ * renewed after a third of their time outlive. A quarter of --service_down_time where that is less.
+ */
+const CLOCK_LIMIT_S = LEASE_S / 6;
 /** What was told to give up gets this long to do so. */
 const ABORTED_MS = 5000;
 
@@ -58,6 +64,7 @@ export class Service<T extends RpcInterface<T>> implements Running {
   readonly #incarnation = randomUUID();
   readonly #stop = new AbortController();
   readonly #loops: Promise<void>[] = [];
+  readonly #clock: ClockWatch;
   #stopping = false;
   #consumer: Consumer | undefined;
   #worker!: JobWorker;
@@ -65,9 +72,11 @@ export class Service<T extends RpcInterface<T>> implements Running {
   private constructor(options: ServiceOptions<T>) {
     this.#o = options;
     this.#flags = options.flags.read(serviceFlags);
+    const limit_s = Math.min(CLOCK_LIMIT_S, this.#flags.service_down_time / 4);
+    this.#clock = new ClockWatch({ ...options, limit_s });
   }
 
-  /** @throws FlagMismatch, and whatever the manager's initHost throws */
+  /** @throws FlagMismatch, ClockDiffers, and whatever the manager's initHost throws */
   static async start<T extends RpcInterface<T>>(options: ServiceOptions<T>): Promise<Service<T>> {
     const service = new Service(options);
     await service.#start();
@@ -102,6 +111,7 @@ export class Service<T extends RpcInterface<T>> implements Running {
 
   /** The services row and the manager's first look at its host. Safe to run again. */
   async #takeHost(): Promise<void> {
+    await this.#clock.check();
     const agreed = this.#agreedFlags();
     if (!this.#flags.ignore_flag_mismatch) await this.#checkAgreement(agreed);
     await registerService(this.#o.db, this.#registration());
@@ -164,6 +174,7 @@ export class Service<T extends RpcInterface<T>> implements Running {
         if (audible()) throw err;
       });
     await heartbeat(this.#o.db, this.#registration(), this.#flags);
+    await this.#clock.look();
   }
 
   /** @throws RpcTimeout, RpcUnavailable, FlagMismatch */
