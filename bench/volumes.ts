@@ -26,7 +26,7 @@ import { aContext, anInstance, aProject } from '../test/builders.ts';
 import { needs } from '../test/rigs/needs.ts';
 import { freePort } from '../test/rigs/free_port.ts';
 import { atEnd, tempDir, type Scope } from '../test/rigs/tmp.ts';
-import { diskOf, until, type VolumeRig } from '../test/volume/guest_volumes.ts';
+import { diskOf, untilSaid, type VolumeRig } from '../test/volume/guest_volumes.ts';
 import { aLibvirtHost, LIBVIRT_HOST_NEEDS, type LibvirtHost } from '../test/volume/libvirt_host.ts';
 import type { Bench } from './bench.ts';
 import { figure, median } from './figure.ts';
@@ -49,7 +49,7 @@ export const volumes: Bench = {
     const ours = await aCloud(scope, host, rig, guest.uuid);
     const bare = await bareDisk(scope, host, guest.uuid);
     const seen = (serial: string, there: boolean) =>
-      until(rig, guest.name, diskOf(serial), (said) => (said !== '') === there);
+      untilSaid(rig, guest.name, diskOf(serial), (said) => (said !== '') === there);
     const times = { attach: [] as number[][], detach: [] as number[][] };
     for (let round = 0; round < (quick ? 3 : 9); round++) {
       const attach: number[] = [];
@@ -206,7 +206,7 @@ async function* throughput(
   );
   await rig.driver.attachVolume(guest.name, volume, never);
   await libvirtd.virsh(['attach-device', guest.uuid, xml, '--live']);
-  const name = (serial: string) => until(rig, guest.name, diskOf(serial), (said) => said !== '');
+  const name = (serial: string) => untilSaid(rig, guest.name, diskOf(serial), (said) => said !== '');
   const disks = [await name(volume.serial), await name('direct')];
   const dd = {
     write: (disk: string) => `dd if=/dev/zero of=/dev/${disk} bs=1M count=${size_mb} conv=fsync`,

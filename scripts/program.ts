@@ -17,6 +17,9 @@ export interface ProgramSpec {
   enter?: readonly string[];
 }
 
+/** Tells a program that hangs from one on a machine that others load too. */
+const PATIENCE_MS = 180_000;
+
 const live = new Set<Program>();
 process.on('exit', () => live.forEach((program) => program.killNow()));
 
@@ -57,7 +60,7 @@ export class Program {
    * Starts it and waits until `ready` returns true; a `ready` that throws is asked again.
    * @throws Error with the end of its log when it ends or the time is over; it is then killed
    */
-  async start(ready: () => Promise<boolean>, timeout_ms = 60_000): Promise<void> {
+  async start(ready: () => Promise<boolean>, timeout_ms = PATIENCE_MS): Promise<void> {
     if (this.running) throw new Error(`${this.#spec.name} runs already`);
     await this.#spawn();
     const deadline = Date.now() + timeout_ms;
@@ -105,7 +108,7 @@ export class Program {
   }
 
   /** Asks it to end and waits. One that has ended already is success. @throws Error when it had to be killed */
-  async stop(signal: NodeJS.Signals = 'SIGTERM', timeout_ms = 15_000): Promise<void> {
+  async stop(signal: NodeJS.Signals = 'SIGTERM', timeout_ms = PATIENCE_MS): Promise<void> {
     if (!this.running) return;
     this.signal('SIGCONT');
     this.signal(signal);

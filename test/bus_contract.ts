@@ -3,14 +3,9 @@ import { test } from 'node:test';
 import { Aborted, InstanceNotFound, RpcTimeout, RpcUnavailable } from '../src/common/errors.ts';
 import type { RpcBus, RpcMessage } from '../src/common/rpc/bus.ts';
 import { aContext } from './builders.ts';
+import { until } from './until.ts';
 
 const say = (method: string, args: Record<string, unknown> = {}): RpcMessage => ({ method, args, context: aContext() });
-
-/** Resolves when `seen` has `count` entries. */
-async function until<T>(seen: readonly T[], count: number): Promise<void> {
-  for (let i = 0; i < 200 && seen.length < count; i++) await new Promise((resolve) => setTimeout(resolve, 10));
-  assert.equal(seen.length, count);
-}
 
 /** What holds for every bus; `makeBus` gives connected ones that talk to each other, closed by the caller. */
 export function busContract(name: string, makeBus: () => Promise<RpcBus>): void {
@@ -66,7 +61,7 @@ export function busContract(name: string, makeBus: () => Promise<RpcBus>): void 
 
     await bus.fanout('c4', say('refresh'));
 
-    await until(seen, 3);
+    await until('all three have it', () => seen.length >= 3);
     assert.deepEqual(seen.toSorted(), ['hostA', 'hostB', 'hostC']);
     for (const consumer of consumers) await consumer.stop();
   });
@@ -78,7 +73,8 @@ export function busContract(name: string, makeBus: () => Promise<RpcBus>): void 
 
     await bus.cast({ topic: 'c5', host: 'hostA' }, { ...say('run', { instance_id: 7 }), job_id: 99 });
 
-    await until(seen, 1);
+    await until('it is there', () => seen.length >= 1);
+    assert.equal(seen.length, 1);
     assert.equal(seen[0]?.job_id, 99);
     assert.deepEqual(seen[0]?.args, { instance_id: 7 });
     await consumer.stop();

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import type { TestContext } from 'node:test';
-import { nowText, sleep } from '../src/common/clock.ts';
+import { nowText } from '../src/common/clock.ts';
 import { adminContext } from '../src/common/context.ts';
 import type { NovaDb } from '../src/common/db/connect.ts';
 import { eventsOf } from '../src/common/db/events.ts';
@@ -32,6 +32,7 @@ import { VolumeManager } from '../src/volume/manager/volume.ts';
 import { volumeContract } from '../src/volume/rpc.ts';
 import { aContext, aDatabase, anImage, aNetwork, aProject } from './builders.ts';
 import { later } from './clock.ts';
+import { until } from './until.ts';
 
 /** The fake hypervisor, which does as it is told before each guest. */
 export class Hypervisor extends FakeDriver {
@@ -167,6 +168,8 @@ export async function aSmallCloud(t: TestContext, { flags = {} }: { flags?: Reco
   started(await Service.start(service));
   const api = new ComputeApi(daemon('ctl'));
   const volumes = new VolumeApi(daemon('ctl'));
+  const untilVolume = (id: number, status: string): Promise<Volume> =>
+    untilStatus(`volume ${id}`, () => volumeById(db, id, { deleted: true }), status);
 
   return {
     db,
@@ -204,12 +207,13 @@ export async function aSmallCloud(t: TestContext, { flags = {} }: { flags?: Reco
     /** One of 1 GiB, available. @returns its number */
     async volume(over: Partial<CreateVolumeSpec> = {}): Promise<number> {
       const { id } = await volumes.create(aContext(), { size: 1, ...over });
-      await untilVolume(db, id, 'available');
+      await untilVolume(id, 'available');
       return id;
     },
     /** The row, once it has this status; `deleted` when it is gone. */
-    untilVolume: (id: number, status: string): Promise<Volume> => untilVolume(db, id, status),
-    untilSnapshot: (id: number, status: string): Promise<Snapshot> => untilSnapshot(db, id, status),
+    untilVolume,
+    untilSnapshot: (id: number, status: string): Promise<Snapshot> =>
+      untilStatus(`snapshot ${id}`, () => snapshotById(db, id, { deleted: true }), status),
     /** One m1.tiny. @returns its number */
     async launch(over: Partial<LaunchSpec> = {}): Promise<number> {
       const spec = { image_id: 1, instance_type: 'm1.tiny', min_count: 1, max_count: 1, ...over };
@@ -238,39 +242,26 @@ export async function aSmallCloud(t: TestContext, { flags = {} }: { flags?: Reco
     story: async (id: number): Promise<string[]> => (await eventsOf(db, `instance:${id}`)).map(({ event }) => event),
     /** Once an instance's story has this event. */
     async untilTold(id: number, event: string): Promise<void> {
-      for (let look = 0; look < 12_000; look++) {
-        if ((await eventsOf(db, `instance:${id}`)).some((told) => told.event === event)) return;
-        await sleep(5);
-      }
-      throw new Error(`instance ${id} has no event ${event}`);
+      await until(`instance ${id} has an event ${event}`, async () =>
+        (await eventsOf(db, `instance:${id}`)).some((told) => told.event === event),
+      );
     },
     /** The clock goes on, to when the waiting job of an instance is tried again at least, and it has been. */
     async nextTry(t: TestContext, id: number, seconds = 11): Promise<void> {
-      const waiting = async () => {
-        for (let look = 0; look < 12_000; look++) {
-          const [job] = await listJobs(db, { resource: `instance:${id}`, state: 'queued' });
-          if (job) return job;
-          await sleep(5);
-        }
-        throw new Error(`instance ${id} has no job that waits`);
-      };
-      const before = (await waiting()).updated_at;
+      const waiting = async () => (await listJobs(db, { resource: `instance:${id}`, state: 'queued' }))[0];
+      const before = await until(`instance ${id} has a job that waits`, waiting);
       later(t, seconds);
-      for (let look = 0; look < 12_000; look++) {
-        if ((await waiting()).updated_at !== before) return;
-        await sleep(5);
-      }
-      throw new Error(`the job of instance ${id} is not tried again`);
+      await until(`the job of instance ${id} is tried again`, async () => {
+        const job = await waiting();
+        return job && job.updated_at !== before.updated_at;
+      });
     },
     /** Jobs of an instance, oldest first, once none of them waits or runs. */
-    async settledJobs(id: number): Promise<Job[]> {
-      for (let look = 0; look < 12_000; look++) {
+    settledJobs: (id: number): Promise<Job[]> =>
+      until(`the jobs of instance ${id} have ended`, async () => {
         const jobs = await listJobs(db, { resource: `instance:${id}` });
-        if (jobs.every(({ state }) => state === 'done' || state === 'failed')) return jobs.toReversed();
-        await sleep(5);
-      }
-      throw new Error(`instance ${id} still has jobs`);
-    },
+        return jobs.every(({ state }) => state === 'done' || state === 'failed') && jobs.toReversed();
+      }),
   };
 }
 export type SmallCloud = Awaited<ReturnType<typeof aSmallCloud>>;
@@ -279,31 +270,26 @@ export const NOTHING_TAKEN = { memory_mb: 0, addresses: [], cards: 0 };
 
 async function untilInstance(db: NovaDb, id: number, wanted: string): Promise<Instance> {
   let state = '';
-  for (let look = 0; look < 12_000; look++) {
+  const look = async () => {
     const row = await instanceById(db, id, { deleted: true });
     state = row.task_state === null ? row.vm_state : `${row.vm_state}/${row.task_state}`;
-    if (state === wanted) return row;
-    await sleep(5);
-  }
-  throw new Error(`instance ${id} is ${state} and not ${wanted}`);
+    return state === wanted && row;
+  };
+  return until(`instance ${id} is ${wanted}`, look, () => `it is ${state}`);
 }
 
-async function untilVolume(db: NovaDb, id: number, wanted: string): Promise<Volume> {
-  for (let look = 0, status = ''; ; look++) {
-    const row = await volumeById(db, id, { deleted: true });
-    status = row.deleted === 1 ? 'deleted' : row.status;
-    if (status === wanted) return row;
-    if (look >= 12_000) throw new Error(`volume ${id} is ${status} (${row.fault ?? ''}) and not ${wanted}`);
-    await sleep(5);
-  }
-}
-
-async function untilSnapshot(db: NovaDb, id: number, wanted: string): Promise<Snapshot> {
-  for (let look = 0, status = ''; ; look++) {
-    const row = await snapshotById(db, id, { deleted: true });
-    status = row.deleted === 1 ? 'deleted' : row.status;
-    if (status === wanted) return row;
-    if (look >= 12_000) throw new Error(`snapshot ${id} is ${status} (${row.fault ?? ''}) and not ${wanted}`);
-    await sleep(5);
-  }
+/** @param read a volume's row, or a snapshot's */
+async function untilStatus<Row extends Pick<Volume, 'status' | 'fault' | 'deleted'>>(
+  name: string,
+  read: () => Promise<Row>,
+  wanted: string,
+): Promise<Row> {
+  let last = '';
+  const look = async () => {
+    const row = await read();
+    const status = row.deleted === 1 ? 'deleted' : row.status;
+    last = `${status} (${row.fault ?? ''})`;
+    return status === wanted && row;
+  };
+  return until(`${name} is ${wanted}`, look, () => `it is ${last}`);
 }

@@ -7,10 +7,10 @@ import type { Daemon } from '../rigs/daemon.ts';
 import { at, ec2, Ec2Error, instancesOf } from '../rigs/ec2_client.ts';
 import { needs } from '../rigs/needs.ts';
 import { startRabbitmq } from '../rigs/rabbitmq.ts';
+import { until } from '../until.ts';
 
 const VOLUMES = 16;
 const KILLS = 24;
-const QUIET_S = 300;
 
 const random = (below: number): number => Math.floor(Math.random() * below);
 
@@ -23,12 +23,12 @@ const statusOf = async (cloud: Cloud, id: string): Promise<string> => {
   return row.deleted === 1 ? 'deleted' : row.status;
 };
 
-async function until(cloud: Cloud, id: string, ...wanted: string[]): Promise<string> {
-  for (const deadline = Date.now() + QUIET_S * 1000; ; await sleep(100)) {
+async function becomes(cloud: Cloud, id: string, ...wanted: string[]): Promise<string> {
+  const look = async () => {
     const status = await statusOf(cloud, id);
-    if (wanted.includes(status)) return status;
-    if (Date.now() > deadline) throw new Error(`${id} is stuck ${status}, and not ${wanted.join(' or ')}`);
-  }
+    return wanted.includes(status) && status;
+  };
+  return until(`${id} is ${wanted.join(' or ')}`, look, () => statusOf(cloud, id));
 }
 
 /** A volume's life as its user wants it, whatever is killed meanwhile. */
@@ -39,7 +39,7 @@ async function live(cloud: Cloud, instance: string, n: number): Promise<string> 
   if (n % 4 === 0) await sleep(random(500));
   else
     for (let cycle = 0; cycle < 3; cycle++) {
-      if ((await until(cloud, id, 'available', 'error')) === 'error') break;
+      if ((await becomes(cloud, id, 'available', 'error')) === 'error') break;
       await ec2(cloud.ec2, 'AttachVolume', {
         VolumeId: id,
         InstanceId: instance,
@@ -48,9 +48,9 @@ async function live(cloud: Cloud, instance: string, n: number): Promise<string> 
       if (n % 3 === 0) {
         await sleep(random(1000));
         await detach(cloud, id, true);
-      } else if ((await until(cloud, id, 'in-use', 'available')) === 'in-use') await detach(cloud, id, false);
+      } else if ((await becomes(cloud, id, 'in-use', 'available')) === 'in-use') await detach(cloud, id, false);
     }
-  await until(cloud, id, 'creating', 'available', 'error');
+  await becomes(cloud, id, 'creating', 'available', 'error');
   await ec2(cloud.ec2, 'DeleteVolume', { VolumeId: id });
   return id;
 }
@@ -95,7 +95,7 @@ test(
       Promise.all(Array.from({ length: VOLUMES }, (_, n) => live(cloud, launched[n % 2] ?? '', n))),
       killDaemons(victims),
     ]);
-    for (const id of ids) await until(cloud, id, 'deleted');
+    for (const id of ids) await becomes(cloud, id, 'deleted');
     await settled(cloud);
 
     assert.equal(new Set(ids).size, VOLUMES);
@@ -112,23 +112,21 @@ test(
   },
 );
 
-async function running(cloud: Cloud, count: number): Promise<void> {
-  for (const deadline = Date.now() + QUIET_S * 1000; ; await sleep(100)) {
-    const rows = await cloud.db.selectFrom('instances').select(['vm_state', 'fault']).execute();
-    if (rows.filter(({ vm_state }) => vm_state === 'active').length === count) return;
-    if (Date.now() > deadline) assert.fail(`not running: ${JSON.stringify(rows)}`);
-  }
+async function running({ db }: Cloud, count: number): Promise<void> {
+  const states = () => db.selectFrom('instances').select(['vm_state', 'fault']).execute();
+  await until(
+    'the instances run',
+    async () => (await states()).filter(({ vm_state }) => vm_state === 'active').length === count,
+    async () => JSON.stringify(await states()),
+  );
 }
 
 /** Until no job is under way. */
-async function settled(cloud: Cloud): Promise<void> {
-  for (const deadline = Date.now() + QUIET_S * 1000; ; await sleep(250)) {
-    const jobs = await cloud.db
-      .selectFrom('jobs')
-      .select(['id', 'topic', 'method', 'resource', 'state', 'attempt', 'error'])
-      .where('state', 'in', ['queued', 'running'])
-      .execute();
-    if (jobs.length === 0) return;
-    if (Date.now() > deadline) assert.fail(`stuck after ${QUIET_S} s: ${JSON.stringify(jobs)}`);
-  }
+async function settled({ db }: Cloud): Promise<void> {
+  const jobs = db
+    .selectFrom('jobs')
+    .select(['id', 'topic', 'method', 'resource', 'state', 'attempt', 'error'])
+    .where('state', 'in', ['queued', 'running']);
+  const left = async () => JSON.stringify(await jobs.execute());
+  await until('no job is under way', async () => (await left()) === '[]', left);
 }

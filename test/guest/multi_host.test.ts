@@ -2,7 +2,6 @@ import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { guestImage } from '../../scripts/guest_image.ts';
-import { sleep } from '../../src/common/clock.ts';
 import { execute } from '../../src/common/execute.ts';
 import { Daemon, startDaemon, type FlagFile } from '../rigs/daemon.ts';
 import { at, ec2, instancesOf, type Credentials, type Xml } from '../rigs/ec2_client.ts';
@@ -12,6 +11,7 @@ import { startLan, type Host } from '../rigs/netns.ts';
 import { startPostgres } from '../rigs/postgres.ts';
 import { startRabbitmq } from '../rigs/rabbitmq.ts';
 import { projectRoot, type Scope } from '../rigs/tmp.ts';
+import { until } from '../until.ts';
 
 const skip = needs(
   'root',
@@ -26,7 +26,6 @@ const skip = needs(
   'aws',
   'socat',
 );
-const BOOT_S = 120;
 
 interface Rig {
   controller: Host;
@@ -95,13 +94,6 @@ async function threeHosts(t: Scope): Promise<Rig> {
 async function describe(who: Credentials, id: string): Promise<Xml | undefined> {
   return instancesOf(await ec2(who, 'DescribeInstances')).find((one) => at(one, 'instanceId') === id);
 }
-async function until<T>(what: string, ask: () => Promise<T | undefined | false>, seconds = BOOT_S): Promise<T> {
-  for (const deadline = Date.now() + seconds * 1000; ; await sleep(300)) {
-    const got = await ask();
-    if (got !== undefined && got !== false) return got;
-    if (Date.now() > deadline) assert.fail(`not in ${seconds} s: ${what}`);
-  }
-}
 const state = (instance: Xml): string => String(at(instance, 'instanceState', 'name'));
 const consoleOf = async (who: Credentials, id: string): Promise<string> =>
   Buffer.from(String((await ec2(who, 'GetConsoleOutput', { InstanceId: id }))['output'] ?? ''), 'base64').toString();
@@ -154,8 +146,8 @@ test(
       assert.ok(text.includes(`TINY: instance-id ${id}`), text);
       assert.ok(text.includes(`TINY: script hello from node${i + 1}`), text);
     }
-    assert.match(await inGuest(controller, first_ip, `ping -c 2 -W 2 ${second_ip}`), /2 packets received/);
-    assert.match(await inGuest(controller, second_ip, `ping -c 2 -W 2 ${first_ip}`), /2 packets received/);
+    assert.match(await inGuest(controller, first_ip, `ping -c 2 -W 5 ${second_ip}`), /2 packets received/);
+    assert.match(await inGuest(controller, second_ip, `ping -c 2 -W 5 ${first_ip}`), /2 packets received/);
 
     // The daemon dies, the guest does not, and it is adopted.
     const compute = rig.computes[0] as Daemon;

@@ -90,7 +90,7 @@ test(
     assert.equal(commands.length, 3);
     const ec2_id = /says (i-\w+)/.exec(log())?.[1] ?? '';
     for (const command of commands.filter((line) => !line.includes('# once there is:'))) {
-      const { stdout } = await host.exec(['bash', '--norc', '-c', `${source}\n${command}`], { timeout_ms: 60_000 });
+      const { stdout } = await host.exec(['bash', '--norc', '-c', `${source}\n${command}`], { timeout_ms: 120_000 });
       assert.match(stdout, new RegExp(`${ec2_id}|"name":"first"`), command);
     }
     for (const command of section(log(), 'The guest').filter((line) => line.startsWith('curl'))) {

@@ -7,14 +7,10 @@ import { aCloud, type Cloud } from '../rigs/cloud.ts';
 import { at, ec2, instancesOf, items } from '../rigs/ec2_client.ts';
 import { needs } from '../rigs/needs.ts';
 import { startRabbitmq, type Rabbitmq } from '../rigs/rabbitmq.ts';
+import { until } from '../until.ts';
 
 const skip = needs('rabbitmq-server', 'rabbitmqctl');
 const DOWN_TIME_S = 8;
-
-async function until(what: string, done: () => Promise<boolean>): Promise<void> {
-  for (const deadline = Date.now() + 60_000; !(await done()); await sleep(100))
-    if (Date.now() > deadline) assert.fail(`not in 60 s: ${what}`);
-}
 
 const launch = ({ ec2: ann, image }: Cloud) =>
   ec2(ann, 'RunInstances', { ImageId: image, MinCount: 1, MaxCount: 1, InstanceType: 'm1.tiny' });
@@ -32,7 +28,7 @@ const outages: { what: string; begin(rabbit: Rabbitmq): Promise<void>; end(rabbi
 for (const { what, begin, end } of outages)
   test(
     `the broker is ${what} for twice --service_down_time: no host counts as down, launches and detaching wait and succeed`,
-    { skip, timeout: 240_000 },
+    { skip, timeout: 600_000 },
     async (t) => {
       const rabbit = await startRabbitmq(t);
       const flags = { report_interval: 1, periodic_interval: 2, service_down_time: DOWN_TIME_S };

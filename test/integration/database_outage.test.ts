@@ -8,11 +8,7 @@ import { needs } from '../rigs/needs.ts';
 import { startPostgres } from '../rigs/postgres.ts';
 import { startRabbitmq } from '../rigs/rabbitmq.ts';
 import { atEnd, tempDir } from '../rigs/tmp.ts';
-
-async function until(what: string, done: () => Promise<boolean>, seconds: number): Promise<void> {
-  for (const deadline = Date.now() + seconds * 1000; !(await done()); await sleep(100))
-    if (Date.now() > deadline) assert.fail(`not in ${seconds} s: ${what}`);
-}
+import { until } from '../until.ts';
 
 /** A launch that is asked for until it is accepted; what it is told meanwhile is a 503 in EC2's form. @returns its id */
 async function stubbornLaunch(cloud: Cloud, n: number, refusals: string[]): Promise<string> {
@@ -50,7 +46,7 @@ async function aToken({ openstack }: Cloud): Promise<string> {
 
 test(
   'PostgreSQL is away for ten seconds under launches: requests are 503 in words, and all goes on by itself',
-  { skip: needs('rabbitmq-server', 'postgres'), timeout: 240_000 },
+  { skip: needs('rabbitmq-server', 'postgres'), timeout: 600_000 },
   async (t) => {
     const [rabbit, postgres] = await Promise.all([startRabbitmq(t), startPostgres(t)]);
     const cloud = await aCloud(t, {
@@ -76,7 +72,7 @@ test(
 
     const ids = await launches;
     assert.equal(new Set(ids).size, 30);
-    await until('all thirty run', async () => (await running(cloud)) === 30, 90);
+    await until('all thirty run', async () => (await running(cloud)) === 30);
     assert.match(
       told,
       /^503 \{"serviceUnavailable":\{"code":503,"message":"the database is away for now \(.*\); try again/,
@@ -96,7 +92,7 @@ test(
 
 test(
   'PostgreSQL is away for twice --service_down_time: the launch that comes first when it is back waits for the hosts to report',
-  { skip: needs('rabbitmq-server', 'postgres'), timeout: 240_000 },
+  { skip: needs('rabbitmq-server', 'postgres'), timeout: 600_000 },
   async (t) => {
     const [rabbit, postgres] = await Promise.all([startRabbitmq(t), startPostgres(t)]);
     const cloud = await aCloud(t, {
@@ -112,7 +108,7 @@ test(
     await postgres.start();
     const id = await launched;
 
-    await until('it runs', async () => (await running(cloud)) === 1, 60);
+    await until('it runs', async () => (await running(cloud)) === 1);
     const story = (await cloud.manage('explain', id)).split('\n');
     t.diagnostic(story.filter((line) => /no heartbeat/.test(line))[0] ?? 'the hosts reported before it came');
   },
@@ -120,14 +116,14 @@ test(
 
 test(
   'the disk of SQLite is full for a while: writes are 503 in words, reads are answered, and all goes on by itself',
-  { skip: needs('root', 'mount', 'umount'), timeout: 120_000 },
+  { skip: needs('root', 'mount', 'umount'), timeout: 600_000 },
   async (t) => {
     const disk = tempDir(t, 'disk');
     await execute(['mount', '-t', 'tmpfs', '-o', 'size=6m', 'tmpfs', disk]);
     atEnd(t, async () => void (await execute(['umount', '-l', disk])));
     const cloud = await aCloud(t, { sql_connection: `sqlite:///${disk}/nova.sqlite`, flags: { report_interval: 1 } });
     const first = await stubbornLaunch(cloud, 0, []);
-    await until('the first runs', async () => (await running(cloud)) === 1, 30);
+    await until('the first runs', async () => (await running(cloud)) === 1);
     await execute(['sh', '-c', `cat /dev/zero >${disk}/ballast || true`]);
 
     // A few writes still fit into what the file has; the heartbeat takes that, too.
@@ -137,12 +133,12 @@ test(
       for (let n = 1; refusals.length < 3 && n < 8; n++) ids.push(await stubbornLaunch(cloud, n, refusals));
       return ids;
     })();
-    await until('writes are refused', async () => refusals.length >= 3, 60);
+    await until('writes are refused', () => refusals.length >= 3);
     assert.equal((await running(cloud)) >= 1, true);
     await execute(['rm', `${disk}/ballast`]);
     const ids = [first, ...(await second)];
 
-    await until('all run', async () => (await running(cloud)) === ids.length, 60);
+    await until('all run', async () => (await running(cloud)) === ids.length);
     for (const text of refusals)
       assert.match(text, /^503 Unavailable: the database is away for now \(its disk is full\); try again/);
     assert.ok(cloud.killable[0]?.running);

@@ -42,7 +42,7 @@ async function refusal(
   const flagfile = join(dir, 'nova.flags');
   writeFileSync(flagfile, flagFileText(all));
   const argv = [process.execPath, resolve(projectRoot(), 'bin', binary), `--flagfile=${flagfile}`];
-  const { stderr, exit_code } = await execute(argv, { ok: [0, 1, 2], env, timeout_ms: 30_000 });
+  const { stderr, exit_code } = await execute(argv, { ok: [0, 1, 2], env, timeout_ms: 120_000 });
   const plain = stderr.split('\n').filter((line) => line !== '' && !line.startsWith('{'));
   assert.equal(plain.length, 1, `one line for a reader, and no stack:\n${stderr}`);
   const fatal = stderr.split('\n').filter((line) => line.startsWith('{') && line.includes('"level":60'));

@@ -6,6 +6,7 @@ import { at, ec2, instancesOf } from '../rigs/ec2_client.ts';
 import type { Daemon } from '../rigs/daemon.ts';
 import { needs } from '../rigs/needs.ts';
 import { startRabbitmq, type Rabbitmq } from '../rigs/rabbitmq.ts';
+import { until } from '../until.ts';
 
 const skip = needs('rabbitmq-server');
 
@@ -26,10 +27,6 @@ async function aRig(t: TestContext, flags: Record<string, string | number> = {})
 const launch = ({ ec2: ann, image }: Cloud) =>
   ec2(ann, 'RunInstances', { ImageId: image, MinCount: 1, MaxCount: 1, InstanceType: 'm1.tiny' });
 
-async function until(what: string, done: () => Promise<boolean>, seconds = 30): Promise<void> {
-  for (const deadline = Date.now() + seconds * 1000; !(await done()); await sleep(50))
-    if (Date.now() > deadline) assert.fail(`not in ${seconds} s: ${what}`);
-}
 const states = async ({ ec2: ann }: Cloud) =>
   instancesOf(await ec2(ann, 'DescribeInstances')).map((one) => String(at(one, 'instanceState', 'name')));
 const spawning = ({ db }: Cloud) =>

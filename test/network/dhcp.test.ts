@@ -2,13 +2,13 @@ import assert from 'node:assert/strict';
 import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'node:test';
-import { sleep } from '../../src/common/clock.ts';
 import type { LinuxNetDriver } from '../../src/network/drivers/linux_net.ts';
 import { eui64Address } from '../../src/common/eui64.ts';
 import type { DhcpEvent } from '../../src/network/logic/dhcp_hosts.ts';
 import { needs } from '../rigs/needs.ts';
 import { startHost } from '../rigs/netns.ts';
 import { tempDir, type Scope } from '../rigs/tmp.ts';
+import { until } from '../until.ts';
 import { aBridge, aDhcpHost, aDhcpNetwork, aDriver, openDir, startGuest } from './guests.ts';
 
 const skip = needs('root', 'nsenter', 'unshare', 'ip', 'iptables', 'dnsmasq', 'dhcp_release', 'busybox');
@@ -28,12 +28,11 @@ const dnsmasqPid = (networks_path: string): string =>
 
 async function eventsUntil(driver: LinuxNetDriver, wanted: DhcpEvent['event']): Promise<DhcpEvent[]> {
   const events: DhcpEvent[] = [];
-  for (let i = 0; i < 100; i++) {
+  const drain = async () => {
     await driver.drainDhcpEvents(async (event) => void events.push(event));
-    if (events.some(({ event }) => event === wanted)) return events;
-    await sleep(50);
-  }
-  throw new Error(`no event ${wanted} in 5 s, only ${JSON.stringify(events)}`);
+    return events.some(({ event }) => event === wanted) && events;
+  };
+  return until(`there is an event ${wanted}`, drain, () => JSON.stringify(events));
 }
 
 test(
@@ -202,14 +201,14 @@ test('events that a nova-network took and did not finish are handed out again', 
   await driver.updateDhcp([aDhcpNetwork()], [aDhcpHost(2)], [], signal);
   await (await startGuest(t, host, aDhcpHost(2).mac)).dhcp();
   let seen = 0;
-  while (seen === 0) {
+  await until('it took one', async () => {
     const died = driver.drainDhcpEvents(async () => {
       seen++;
       throw new Error('killed here');
     });
     await died.catch((err: Error) => assert.equal(err.message, 'killed here'));
-    await sleep(20);
-  }
+    return seen > 0;
+  });
 
   const events = await eventsUntil(aDriver(host, networks_path), 'add');
 
@@ -248,10 +247,7 @@ test(
     const wanted = eui64Address('fd00:77::/64', mac);
     // a tentative address is no source yet: what is sent meanwhile comes from nowhere, and is not answered
     const ready = ['ip', '-6', 'addr', 'show', 'dev', 'eth0', '-tentative'];
-    for (let i = 0; !(await guest.exec(ready)).stdout.includes(`${wanted}/64`); i++) {
-      assert.ok(i < 100, `no ${wanted} within 10 s`);
-      await sleep(100);
-    }
+    await until(`it has ${wanted}`, async () => (await guest.exec(ready)).stdout.includes(`${wanted}/64`));
     await guest.exec(['ping', '-c1', '-W5', 'fd00:77::1']);
   },
 );

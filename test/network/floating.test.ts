@@ -4,7 +4,6 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import test from 'node:test';
-import { sleep } from '../../src/common/clock.ts';
 import { openBus } from '../../src/common/daemon.ts';
 import { connectDb } from '../../src/common/db/connect.ts';
 import { syncDb } from '../../src/common/db/migrate.ts';
@@ -21,6 +20,7 @@ import { startLan, type Host } from '../rigs/netns.ts';
 import { Program } from '../rigs/program.ts';
 import { startRabbitmq } from '../rigs/rabbitmq.ts';
 import { atEnd, projectRoot, tempDir, type Scope } from '../rigs/tmp.ts';
+import { until } from '../until.ts';
 import { rulesOf, seenAs, startEcho, startGuest, stateOf, type Guest } from './guests.ts';
 
 const skip = needs('root', 'nsenter', 'unshare', 'ip', 'iptables', 'dnsmasq', 'busybox', 'socat', 'ss', 'conntrack', 'rabbitmq-server'); // prettier-ignore
@@ -72,14 +72,6 @@ async function aCloud(t: Scope) {
   return { net1, world, before, daemon, db, network, api, manage, launch };
 }
 
-async function until(what: string, is: () => Promise<boolean>): Promise<void> {
-  for (let i = 0; i < 150; i++) {
-    if (await is()) return;
-    await sleep(100);
-  }
-  throw new Error(`not so within 15 s: ${what}`);
-}
-
 /** Whether the host has anything of an address: bound, in a rule, or in a connection. */
 async function traces(host: Host, address: string): Promise<string> {
   const parts = [
@@ -94,13 +86,13 @@ async function traces(host: Host, address: string): Promise<string> {
 async function aConversation(t: Scope, from: Host, to: Host, address: string) {
   const server = new Program({ name: 'socat', argv: ['socat', 'TCP-LISTEN:7001,reuseaddr,fork', 'EXEC:cat'], log: join(to.dir, 'cat.log'), enter: to.enter }); // prettier-ignore
   atEnd(t, () => server.kill());
-  await server.start(async () => (await to.exec(['ss', '-ltn'])).stdout.includes(':7001 '), 5000);
+  await server.start(async () => (await to.exec(['ss', '-ltn'])).stdout.includes(':7001 '));
   const argv = [...from.enter, 'socat', '-', `TCP:${address}:7001,connect-timeout=5`];
   const child = spawn(argv[0] ?? '', argv.slice(1), { stdio: ['pipe', 'pipe', 'ignore'] });
   atEnd(t, async () => void child.kill('SIGKILL'));
   const lines = createInterface(child.stdout);
-  return async (text: string): Promise<string> => {
-    const answer = once(lines, 'line', { signal: AbortSignal.timeout(5000) });
+  return async (text: string, patience_ms = 60_000): Promise<string> => {
+    const answer = once(lines, 'line', { signal: AbortSignal.timeout(patience_ms) });
     child.stdin.write(`${text}\n`);
     return String((await answer)[0]);
   };
@@ -159,7 +151,7 @@ test(
     await api.associate(ctx, one.address, other.instance_id);
     await until('it was moved', async () => (await rulesOf(net1, '-t', 'nat')).includes(`-A nova-network-PREROUTING -d ${one.address}/32 -j DNAT --to-destination ${other.fixed}\n`)); // prettier-ignore
     await until('its connections ended', async () => !(await net1.exec(['conntrack', '-L'])).stdout.includes(`dst=${one.address} sport`)); // prettier-ignore
-    await assert.rejects(say('still there?'));
+    await assert.rejects(say('still there?', 5000));
     assert.equal(await seenAs(world, one.address, 7000), world.address);
 
     // Disassociated while nova-network is away.

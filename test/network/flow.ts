@@ -20,7 +20,7 @@ export async function startFlow(scope: Scope, from: Host, to: Host, address: str
     enter: to.enter,
   });
   atEnd(scope, () => server.kill());
-  await server.start(async () => (await to.exec(['ss', '-ltn'])).stdout.includes(`:${port} `), 20_000);
+  await server.start(async () => (await to.exec(['ss', '-ltn'])).stdout.includes(`:${port} `));
   const log = join(from.dir, `flow-${port}.log`);
   const said = () => readFileSync(log, 'utf8');
   const client = new Program({
@@ -30,7 +30,7 @@ export async function startFlow(scope: Scope, from: Host, to: Host, address: str
     enter: from.enter,
   });
   atEnd(scope, () => client.kill());
-  await client.start(async () => said().startsWith('connected\n'), 30_000);
+  await client.start(async () => said().startsWith('connected\n'));
   return {
     async stop() {
       client.signal('SIGTERM');

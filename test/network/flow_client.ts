@@ -45,5 +45,5 @@ socket.on('data', (bytes) => {
 process.on('SIGTERM', () => {
   over = true;
   if (returned === sent) end(null);
-  setTimeout(() => end('not all came back in 60 s'), 60_000);
+  setTimeout(() => end('not all came back in 180 s'), 180_000);
 });

@@ -63,7 +63,7 @@ echo "$ip/$mask router $router server $serverid domain $domain name $hostname"
 `;
 
 export interface Guest extends Host {
-  /** Asks by DHCP and takes what it gets. @returns one line with it. @throws ProcessExecutionError after 5 s without an answer */
+  /** Asks by DHCP and takes what it gets. @returns one line with it. @throws ProcessExecutionError after 15 s without an answer */
   dhcp(): Promise<string>;
 }
 
@@ -82,7 +82,7 @@ export async function startGuest(
   await execute(['ip', 'link', 'add', tap, 'netns', String(host.pid), ...peer]);
   await host.exec(['ip', 'link', 'set', tap, 'master', bridge, 'up']);
   await guest.exec(['ip', 'link', 'set', 'eth0', 'up']);
-  const argv = ['busybox', 'udhcpc', '-f', '-n', '-q', '-i', 'eth0', '-t', '5', '-T', '1', '-s', script];
+  const argv = ['busybox', 'udhcpc', '-f', '-n', '-q', '-i', 'eth0', '-t', '15', '-T', '1', '-s', script];
   return Object.assign(guest, { dhcp: async () => (await guest.exec(argv)).stdout.trim() });
 }
 
@@ -96,7 +96,7 @@ export async function startRouter(scope: Scope, host: Host): Promise<void> {
   const log = join(host.dir, 'router.log');
   const server = new Program({ name: 'dnsmasq', argv: [...argv.split(' '), leases, '--log-facility=-'], log, enter: host.enter }); // prettier-ignore
   atEnd(scope, () => server.kill());
-  await server.start(async () => readFileSync(log, 'utf8').includes('router advertisement'), 10_000);
+  await server.start(async () => readFileSync(log, 'utf8').includes('router advertisement'));
 }
 
 /** A server on a port of `host` that tells each who connects the address it was seen with. */
@@ -108,11 +108,11 @@ export async function startEcho(scope: Scope, host: Host, port: number): Promise
     enter: host.enter,
   });
   atEnd(scope, () => server.kill());
-  await server.start(async () => (await host.exec(['ss', '-ltn'])).stdout.includes(`:${port} `), 5000);
+  await server.start(async () => (await host.exec(['ss', '-ltn'])).stdout.includes(`:${port} `));
 }
 
 export async function seenAs(from: Host, address: string, port: number): Promise<string> {
-  return (await from.exec(['socat', '-t', '3', '-', `TCP:${address}:${port},connect-timeout=5`])).stdout.trim();
+  return (await from.exec(['socat', '-t', '20', '-', `TCP:${address}:${port},connect-timeout=5`])).stdout.trim();
 }
 
 /** Everything of a host that this driver changes, as text. */

@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import test from 'node:test';
-import { sleep } from '../../src/common/clock.ts';
 import { connectDb } from '../../src/common/db/connect.ts';
 import { viewInstances } from '../../src/common/db/instance_views.ts';
 import { openBus } from '../../src/common/daemon.ts';
@@ -21,6 +20,7 @@ import { startLan, type Host } from '../rigs/netns.ts';
 import { Program } from '../rigs/program.ts';
 import { startRabbitmq } from '../rigs/rabbitmq.ts';
 import { atEnd, projectRoot, tempDir, type Scope } from '../rigs/tmp.ts';
+import { until } from '../until.ts';
 import { startGuest, type Guest } from './guests.ts';
 
 const skip = needs('root', 'nsenter', 'unshare', 'ip', 'bridge', 'iptables', 'ip6tables', 'ebtables', 'ipset', 'dnsmasq', 'busybox', 'ping', 'rabbitmq-server'); // prettier-ignore
@@ -96,13 +96,13 @@ const addresses = async (guest: Host): Promise<string> =>
   (await guest.exec(['ip', '-6', '-br', 'addr', 'show', 'dev', 'eth0', '-tentative'])).stdout;
 
 async function hasAddress(guest: Host, address: string): Promise<void> {
-  for (const deadline = Date.now() + 60_000; !(await addresses(guest)).includes(`${address}/64`); await sleep(200))
-    if (Date.now() > deadline) throw new Error(`no ${address} within 60 s, but ${await addresses(guest)}`);
+  const has = async () => (await addresses(guest)).includes(`${address}/64`);
+  await until(`the guest has ${address}`, has, () => addresses(guest));
 }
 
 /** Whether one ping of three is answered. */
 const pings = async (from: Host, to: string, ...more: string[]): Promise<boolean> =>
-  (await from.exec(['ping', '-6', '-c3', '-i0.3', '-W2', ...more, to], { ok: [0, 1, 2] })).exit_code === 0;
+  (await from.exec(['ping', '-6', '-c3', '-i0.3', '-W5', ...more, to], { ok: [0, 1, 2] })).exit_code === 0;
 
 /** A guest as a router that nobody asked for, with a prefix of its own. @returns what ends it */
 async function advertise(scope: Scope, guest: Guest): Promise<() => Promise<void>> {
@@ -115,7 +115,7 @@ async function advertise(scope: Scope, guest: Guest): Promise<() => Promise<void
   atEnd(scope, () => router.kill());
   const advertised = async () => (await guest.exec(['cat', log])).stdout.split('RTR-ADVERT').length - 1;
   const before = await guest.exec(['touch', log]).then(advertised);
-  await router.start(async () => (await advertised()) > before, 30_000);
+  await router.start(async () => (await advertised()) > before);
   return async () => {
     await router.kill();
     await guest.exec(['ip', '-6', 'addr', 'del', ...own]);

@@ -10,9 +10,9 @@ import { needs } from '../rigs/needs.ts';
 import { startLan, type Host } from '../rigs/netns.ts';
 import { startRabbitmq } from '../rigs/rabbitmq.ts';
 import { atEnd, projectRoot, tempDir, type Scope } from '../rigs/tmp.ts';
+import { until } from '../until.ts';
 import { startFlow } from './flow.ts';
 import { rulesOf, startGuest, stateOf } from './guests.ts';
-import { until } from './real_cloud.ts';
 
 const skip = needs('root', 'nsenter', 'unshare', 'ip', 'iptables', 'dnsmasq', 'busybox', 'socat', 'ss', 'conntrack', 'rabbitmq-server'); // prettier-ignore
 
@@ -22,7 +22,6 @@ const LANES = 8;
 const ASSOCIATIONS = 200;
 /** So much is done that many kills fall into it. */
 const LEAST_KILLS = 15;
-const QUIET_S = 120;
 
 const random = (below: number): number => Math.floor(Math.random() * below);
 
@@ -195,7 +194,7 @@ async function settled({ db }: Rig): Promise<void> {
   const jobs = () =>
     db.selectFrom('jobs').select(['topic', 'method', 'resource', 'state', 'error']).where('state', 'in', ['queued', 'running']).execute(); // prettier-ignore
   const left = async () => JSON.stringify([await tasks(), await jobs()]);
-  await until('everything is done', async () => (await left()) === '[[],[]]', left, QUIET_S);
+  await until('everything is done', async () => (await left()) === '[[],[]]', left);
   const states = await db.selectFrom('instances').select(['id', 'vm_state', 'deleted', 'fault']).execute();
   assert.equal(states.length, LAUNCHES + 2, 'every launch is one instance');
   const wrong = states.filter((row) => row.deleted === 0 && row.vm_state !== 'active');

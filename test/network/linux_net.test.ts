@@ -6,8 +6,8 @@ import { LinuxNetDriver } from '../../src/network/drivers/linux_net.ts';
 import { networkFirewall, type FirewallState } from '../../src/network/logic/firewall.ts';
 import { needs } from '../rigs/needs.ts';
 import { startHost, startLan, type Host } from '../rigs/netns.ts';
+import { until } from '../until.ts';
 import { aBridge, aDriver, rulesOf, seenAs, startEcho, startGuest, startRouter, stateOf, openDir } from './guests.ts';
-import { until } from './real_cloud.ts';
 
 const skip = needs('root', 'nsenter', 'unshare', 'ip', 'iptables', 'dnsmasq', 'busybox', 'socat', 'ss');
 const signal = new AbortController().signal;

@@ -2,7 +2,6 @@ import assert from 'node:assert/strict';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'node:test';
-import { sleep } from '../../src/common/clock.ts';
 import { connectDb } from '../../src/common/db/connect.ts';
 import { Flags } from '../../src/common/flags.ts';
 import { MemoryBus } from '../../src/common/rpc/memory_bus.ts';
@@ -16,6 +15,7 @@ import { startLan, type Host } from '../rigs/netns.ts';
 import { Program } from '../rigs/program.ts';
 import { startRabbitmq } from '../rigs/rabbitmq.ts';
 import { atEnd, projectRoot, tempDir, type Scope } from '../rigs/tmp.ts';
+import { until } from '../until.ts';
 import { seenAs, startEcho, startGuest, type Guest } from './guests.ts';
 
 const skip = needs('root', 'nsenter', 'unshare', 'ip', 'iptables', 'dnsmasq', 'busybox', 'socat', 'ss', 'pgrep', 'ping', 'rabbitmq-server'); // prettier-ignore
@@ -136,13 +136,6 @@ async function aCloud(t: Scope) {
   return { nodes: nodes as [Node, Node], world, db, ask, shown, launch, float };
 }
 
-async function until(what: string, is: () => Promise<boolean>): Promise<void> {
-  for (const deadline = Date.now() + 60_000; ; await sleep(200)) {
-    if (await is()) return;
-    if (Date.now() > deadline) throw new Error(`not so within 60 s: ${what}`);
-  }
-}
-
 /** A DHCP client that stays, as a guest's does. */
 async function aDhcpClient(t: Scope, guest: Guest) {
   const script = join(guest.dir, 'client');
@@ -152,14 +145,14 @@ async function aDhcpClient(t: Scope, guest: Guest) {
   const client = new Program({ name: 'udhcpc', argv, log, enter: guest.enter });
   atEnd(t, () => client.kill());
   const lines = (word: string) => readFileSync(log, 'utf8').split('\n').filter((line) => line.startsWith(`${word} `)); // prettier-ignore
-  await client.start(async () => lines('bound').length > 0, 30_000);
+  await client.start(async () => lines('bound').length > 0);
   return {
     bound: lines('bound')[0] ?? '',
     /** Asks its server for a longer lease. @returns what it got */
     async renew(): Promise<string> {
       const before = lines('renew').length;
       await guest.exec(['sh', '-c', 'kill -USR1 $(pgrep -x busybox)']);
-      await until('the lease is renewed', async () => lines('renew').length > before);
+      await until('the lease is renewed', () => lines('renew').length > before);
       return lines('renew').at(-1) ?? '';
     },
   };
@@ -245,7 +238,7 @@ test(
     const number = parseInt(third.id.slice(2), 16);
     const more = await api.addFixedIp(ctx, number, 1);
     await api.removeFixedIp(ctx, number, third.fixed);
-    await until('the DHCP server knows', async () => new RegExp(`^${third.mac},[^\n]*,${more}$`, 'm').test(hostsFile(node2))); // prettier-ignore
+    await until('the DHCP server knows', () => new RegExp(`^${third.mac},[^\n]*,${more}$`, 'm').test(hostsFile(node2))); // prettier-ignore
     assert.ok(!hostsFile(node2).includes(`,${third.fixed}\n`));
     await third.exec(['ip', '-4', 'addr', 'flush', 'dev', 'eth0']);
     assert.match(await third.dhcp(), new RegExp(`^${more}/24 `));

@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import test from 'node:test';
-import { sleep } from '../../src/common/clock.ts';
 import { connectDb, type NovaDb } from '../../src/common/db/connect.ts';
 import { moveNetwork } from '../../src/common/db/networks.ts';
 import { syncDb } from '../../src/common/db/migrate.ts';
@@ -16,6 +15,7 @@ import { needs } from '../rigs/needs.ts';
 import { startLan, type Host } from '../rigs/netns.ts';
 import { startRabbitmq } from '../rigs/rabbitmq.ts';
 import { atEnd, projectRoot, tempDir, type Scope } from '../rigs/tmp.ts';
+import { until } from '../until.ts';
 import { seenAs, startEcho, startGuest, stateOf } from './guests.ts';
 
 const skip = needs(
@@ -60,12 +60,8 @@ async function aNetworkHost(scope: Scope) {
 }
 
 async function fixedIpUntil(db: NovaDb, address: string, is: (row: { leased: number } | undefined) => boolean) {
-  for (let i = 0; i < 200; i++) {
-    const row = await db.selectFrom('fixed_ips').select('leased').where('address', '=', address).executeTakeFirst();
-    if (is(row)) return;
-    await sleep(50);
-  }
-  throw new Error(`the row of ${address} did not become as wanted in 10 s`);
+  const row = db.selectFrom('fixed_ips').select('leased').where('address', '=', address);
+  await until(`the row of ${address} is as wanted`, async () => is(await row.executeTakeFirst()));
 }
 
 test(
@@ -130,25 +126,23 @@ test(
     };
     const macOf = async (host: Host) => (await host.exec(['cat', '/sys/class/net/br100/address'])).stdout.trim();
     const known = async () => /lladdr (\S+)/.exec((await guest.exec(['ip', 'neigh', 'show', '10.77.0.1'])).stdout)?.[1];
-    const pings = () => guest.exec(['ping', '-c1', '-W2', '10.77.0.1']);
+    const pings = () => guest.exec(['ping', '-c1', '-W5', '10.77.0.1']);
     await start(net1);
     await guest.exec(['ip', 'addr', 'add', '10.77.0.9/24', 'dev', 'eth1']);
     await pings();
     assert.equal(await known(), await macOf(net1));
 
     await moveNetwork(db, 1, 'net2');
-    for (
-      const deadline = Date.now() + 30_000;
-      (await net1.exec(['ip', 'addr'])).stdout.includes('10.77.0.1/24');
-      await sleep(200)
-    )
-      // prettier-ignore
-      assert.ok(Date.now() < deadline, 'net1 keeps the gateway address');
+    const gateway = async () => (await net1.exec(['ip', 'addr'])).stdout.includes('10.77.0.1/24');
+    await until('net1 has let go of the gateway address', async () => !(await gateway()));
     await start(net2);
 
     const mac = await macOf(net2);
-    for (const deadline = Date.now() + 15_000; (await known()) !== mac; await sleep(100))
-      assert.ok(Date.now() < deadline, `the guest still has ${await known()}, not ${mac}`);
+    await until(
+      `the guest has ${mac}`,
+      async () => (await known()) === mac,
+      async () => `it has ${await known()}`,
+    );
     await pings();
   },
 );

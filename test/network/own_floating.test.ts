@@ -6,6 +6,7 @@ import { aGuardedHost, ctx, pings, rulesOn } from '../integration/compute/a_guar
 import { needs } from '../rigs/needs.ts';
 import { Program } from '../rigs/program.ts';
 import { atEnd } from '../rigs/tmp.ts';
+import { until } from '../until.ts';
 import { aDriver, openDir, seenAs, startEcho } from './guests.ts';
 
 const skip = needs('root', 'nsenter', 'unshare', 'ip', 'bridge', 'iptables', 'ebtables', 'ipset', 'ping', 'socat', 'ss', 'tcpdump'); // prettier-ignore
@@ -63,11 +64,13 @@ test(
     ];
     const watch = new Program({ name: 'tcpdump', argv, log, enter: a.enter });
     atEnd(t, () => watch.kill());
-    await watch.start(async () => (await a.exec(['cat', log])).stdout.includes('listening on'), 10_000);
+    await watch.start(async () => (await a.exec(['cat', log])).stdout.includes('listening on'));
     for (const one of [a, b]) await one.exec(['ip', 'neigh', 'flush', 'dev', 'eth0']);
     assert.equal(await pings(a, b.ip), true);
-    let seen = '';
-    for (let i = 0; i < 100 && !seen.includes('ICMP echo reply'); i++) seen = (await a.exec(['sh', '-c', 'sleep 0.1; cat "$0"', log])).stdout; // prettier-ignore
+    const seen = await until('the reply is seen', async () => {
+      const { stdout } = await a.exec(['cat', log]);
+      return stdout.includes('ICMP echo reply') && stdout;
+    });
     assert.match(seen, /ARP, Reply 10\.77\.0\.3 is-at/);
     assert.doesNotMatch(seen, /Request who-has 10\.77\.0\.3/, seen);
 

@@ -2,7 +2,6 @@ import assert from 'node:assert/strict';
 import { appendFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { guestImage } from '../../scripts/guest_image.ts';
-import { sleep } from '../../src/common/clock.ts';
 import { connectDb, type NovaDb } from '../../src/common/db/connect.ts';
 import { tapName } from '../../src/compute/logic/tap_name.ts';
 import { startDaemon, type Daemon, type FlagFile } from '../rigs/daemon.ts';
@@ -11,6 +10,7 @@ import { startLibvirtd } from '../rigs/libvirtd.ts';
 import { startLan, type Host, type Lan } from '../rigs/netns.ts';
 import { startRabbitmq } from '../rigs/rabbitmq.ts';
 import { atEnd, projectRoot, tempDir, type Scope } from '../rigs/tmp.ts';
+import { until } from '../until.ts';
 
 /**
  * Everything real: six daemons on two test hosts, RabbitMQ, libvirt, QEMU, dnsmasq, iptables; what differs from one network
@@ -37,7 +37,6 @@ export const REAL_CLOUD_NEEDS = [
   'socat',
   'curl',
 ];
-const BOOT_S = 120;
 
 export interface RealGuest {
   /** `i-0000000a`, and its number. */
@@ -206,12 +205,12 @@ async function launch(cloud: Asked, who: Credentials, node: Host): Promise<RealG
     async () => (await consoleOf(who, ec2_id)).includes('TINY: metadata done'),
     () => consoleOf(who, ec2_id),
   );
+  const shell = ['socat', '-t', '30', '-', `TCP:${address}:2222`];
   const sh = async (command: string) =>
-    (await node1.exec(['socat', '-t', '30', '-', `TCP:${address}:2222`], { input: `${command}\n`, timeout_ms: 60_000 }))
-      .stdout;
-  const pings = async (to: string) => (await sh(`ping -c 2 -W 2 ${to} && echo answered`)).includes('answered');
+    (await node1.exec(shell, { input: `${command}\n`, timeout_ms: 120_000 })).stdout;
+  const pings = async (to: string) => (await sh(`ping -c 2 -W 5 ${to} && echo answered`)).includes('answered');
   const pingedByGateway = async () =>
-    (await node1.exec(['ping', '-c', '2', '-W', '2', address], { ok: [0, 1] })).exit_code === 0;
+    (await node1.exec(['ping', '-c', '2', '-W', '5', address], { ok: [0, 1] })).exit_code === 0;
   return { ec2_id, id, address, mac, node, tap: tapName(id, 0), sh, pings, pingedByGateway };
 }
 
@@ -236,17 +235,6 @@ const consoleOf = async (who: Credentials, ec2_id: string): Promise<string> =>
 async function machineImage(who: Credentials): Promise<string> {
   const images: Xml[] = items((await ec2(who, 'DescribeImages'))['imagesSet'] ?? '');
   return String(at(images.find((one) => at(one, 'imageType') === 'machine') ?? '', 'imageId'));
-}
-
-/** Polls until it is so. @param said more for the message when it is not */
-export async function until(
-  what: string,
-  is: () => Promise<boolean>,
-  said: () => Promise<string> = async () => '',
-  seconds = BOOT_S,
-): Promise<void> {
-  for (const deadline = Date.now() + seconds * 1000; !(await is()); await sleep(200))
-    if (Date.now() > deadline) assert.fail(`not in ${seconds} s: ${what}\n${await said()}`);
 }
 
 /** One rule of a project's group `default`, as the ends of EC2's parameter names. */

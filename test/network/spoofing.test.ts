@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { needs } from '../rigs/needs.ts';
-import { aRealCloud, ingress, REAL_CLOUD_NEEDS, until, type RealGuest } from './real_cloud.ts';
+import { until } from '../until.ts';
+import { aRealCloud, ingress, REAL_CLOUD_NEEDS, type RealGuest } from './real_cloud.ts';
 
 /** Neither a guest's nor the gateway's. */
 const FORGED_IP = '10.0.0.99';

@@ -19,8 +19,8 @@ import { OPENVSWITCH, startOpenVswitch } from '../rigs/openvswitch.ts';
 import { Program } from '../rigs/program.ts';
 import { startRabbitmq } from '../rigs/rabbitmq.ts';
 import { atEnd, projectRoot, tempDir, type Scope } from '../rigs/tmp.ts';
+import { until } from '../until.ts';
 import { seenAs, startEcho, startGuest, stateOf, type Guest } from './guests.ts';
-import { until } from './real_cloud.ts';
 
 const skip = needs(
   'root',
@@ -126,19 +126,19 @@ async function capture(t: Scope, hub: Host, port: string): Promise<() => string>
     enter: hub.enter,
   });
   atEnd(t, () => program.kill());
-  await program.start(async () => readFileSync(log, 'utf8').includes('listening on'), 20_000);
+  await program.start(async () => readFileSync(log, 'utf8').includes('listening on'));
   return () => readFileSync(log, 'utf8');
 }
 
 const pings = async (from: Host, to: string): Promise<boolean> =>
-  (await from.exec(['ping', '-c', '2', '-i', '0.2', '-W', '2', to], { ok: [0, 1, 2] })).exit_code === 0;
+  (await from.exec(['ping', '-c', '2', '-i', '0.2', '-W', '5', to], { ok: [0, 1, 2] })).exit_code === 0;
 const linksOf = async (host: Host) => (await host.exec(['ip', '-br', 'link'])).stdout;
 const ports = async (host: Host) =>
   (await host.exec(['ovs-vsctl', 'list-ports', 'br-int'])).stdout.trim().split('\n').sort();
 
 test(
   'projects on the same two hosts have a VLAN each, tagged on the wire between them, and do not reach each other',
-  { skip, timeout: 300_000 },
+  { skip, timeout: 600_000 },
   async (t) => {
     const { lan, net1, node1, world, before, db, daemon, launch, boot, compute, terminate } = await aVlanCloud(t);
     const on_trunk = await capture(t, lan.switch, 'node1-eth1');
@@ -232,5 +232,5 @@ async function answersUdp(t: Scope, host: Host, port: number): Promise<void> {
     enter: host.enter,
   });
   atEnd(t, () => server.kill());
-  await server.start(async () => (await host.exec(['ss', '-lun'])).stdout.includes(`:${port} `), 10_000);
+  await server.start(async () => (await host.exec(['ss', '-lun'])).stdout.includes(`:${port} `));
 }

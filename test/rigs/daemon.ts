@@ -1,9 +1,9 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { sleep } from '../../src/common/clock.ts';
 import type { Host } from './netns.ts';
 import { Program } from './program.ts';
 import { atEnd, projectRoot, tempDir, type Scope } from './tmp.ts';
+import { until } from '../until.ts';
 
 /** A flagfile as an object: true is `--name`, false `--noname`, a list one line for each, null leaves the flag out. */
 export type FlagFile = Record<string, string | number | boolean | readonly string[] | null>;
@@ -14,7 +14,7 @@ export interface DaemonOptions {
   env?: Record<string, string | undefined>;
   /** More of the command line, after --flagfile. */
   args?: readonly string[];
-  /** From start to `ready`; default 90 s: the machine may be busy. */
+  /** From start to `ready`; for a test of just that. */
   timeout_ms?: number;
 }
 
@@ -35,11 +35,11 @@ export class Daemon {
   readonly log_file: string;
   readonly #binary: string;
   readonly #program: Program;
-  readonly #timeout_ms: number;
+  readonly #timeout_ms: number | undefined;
   /** Where in the log file this run's lines begin. */
   #begin = 0;
 
-  constructor(dir: string, binary: string, { flags, host, env, args = [], timeout_ms = 90_000 }: DaemonOptions) {
+  constructor(dir: string, binary: string, { flags, host, env, args = [], timeout_ms }: DaemonOptions) {
     const own = host ? { my_ip: host.address, host: host.name } : {};
     this.dir = dir;
     this.flagfile = join(dir, 'nova.flags');
@@ -79,9 +79,9 @@ export class Daemon {
     this.#begin = existsSync(this.log_file) ? readFileSync(this.log_file).length : 0;
     await this.#program.start(async () => this.log().some((line) => line.msg === 'ready'), this.#timeout_ms);
   }
-  /** SIGTERM. @throws Error when it does not end within 35 s (--graceful_stop_timeout is 30), and is then killed */
+  /** SIGTERM. @throws Error when it does not end, and is then killed */
   stop(): Promise<void> {
-    return this.#program.stop('SIGTERM', 35_000);
+    return this.#program.stop();
   }
   async restart(): Promise<void> {
     await this.stop();
@@ -111,16 +111,12 @@ export class Daemon {
   }
 
   /** Waits for a line since the last start. @throws Error with the end of the log */
-  async waitForLog(wanted: string | ((line: LogLine) => boolean), timeout_ms = 10_000): Promise<LogLine> {
-    const is = typeof wanted === 'string' ? (line: LogLine) => line.msg === wanted : wanted;
-    for (const deadline = Date.now() + timeout_ms; ; await sleep(20)) {
-      const line = this.log().find(is);
-      if (line) return line;
-      if (Date.now() > deadline)
-        throw new Error(
-          `${this.#binary} did not log ${String(wanted)} in ${timeout_ms} ms. It wrote:\n${this.text().slice(-3000)}`,
-        );
-    }
+  async waitForLog(wanted: string): Promise<LogLine> {
+    return until(
+      `${this.#binary} logs '${wanted}'`,
+      () => this.log().find((line) => line.msg === wanted),
+      () => `It wrote:\n${this.text().slice(-3000)}`,
+    );
   }
 }
 

@@ -48,7 +48,7 @@ export async function ec2(
     method: 'POST',
     headers: { 'content-type': 'application/x-www-form-urlencoded' },
     body: `${query}&Signature=${quote(signature)}`,
-    signal: AbortSignal.timeout(30_000),
+    signal: AbortSignal.timeout(120_000),
   });
   const text = await answer.text();
   const parsed = (await parseStringPromise(text, { explicitArray: false, explicitRoot: false })) as Record<string, Xml>;

@@ -77,7 +77,7 @@ export async function startHost(scope: Scope, name: string): Promise<Host> {
   });
   const host = new Host(name, dir, first);
   atEnd(scope, () => host.stop());
-  await first.start(async () => (await readFile(log, 'utf8')).includes('up\n'), 10_000);
+  await first.start(async () => (await readFile(log, 'utf8')).includes('up\n'));
   return host;
 }
 

@@ -6,7 +6,6 @@ import { atEnd, type Scope } from './tmp.ts';
 
 export const OPENVSWITCH = ['ovsdb-server', 'ovs-vswitchd', 'ovsdb-tool', 'ovs-vsctl'];
 const RUN = '/run/openvswitch';
-const START_MS = 60_000;
 
 /**
  * Open vSwitch in a test host, as its operator installs it: the host's own ovsdb-server and ovs-vswitchd, which switches in
@@ -27,7 +26,7 @@ export async function startOpenVswitch(
       enter: host.enter,
     });
     atEnd(scope, () => program.kill());
-    await program.start(ready, START_MS);
+    await program.start(ready);
   };
   const vsctl = async (...words: string[]) =>
     (await host.exec(['ovs-vsctl', '--timeout=10', ...words], { ok: [0, 1, 2, 142] })).exit_code === 0;
@@ -47,5 +46,5 @@ export async function startOpenVswitch(
     bridge,
     trunk,
   ];
-  await host.exec(['ovs-vsctl', '--timeout=30', ...made]);
+  await host.exec(['ovs-vsctl', '--timeout=120', ...made], { timeout_ms: 120_000 });
 }

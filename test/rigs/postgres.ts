@@ -71,7 +71,7 @@ export async function startPostgres(scope: Scope, { host }: { host?: Host } = {}
   });
   const url = (database: string) => `postgresql://nova@${address}:${port}/${database}`;
   const query = async (sql: string): Promise<boolean> => {
-    const client = new Client({ connectionString: url('postgres'), connectionTimeoutMillis: 5000 });
+    const client = new Client({ connectionString: url('postgres'), connectionTimeoutMillis: 60_000 });
     client.on('error', () => undefined); // what failed rejects its own promise too
     try {
       await client.connect();

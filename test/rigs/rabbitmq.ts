@@ -51,7 +51,7 @@ export async function startRabbitmq(scope: Scope, { host }: { host?: Host } = {}
   const server = new Program({ name: 'rabbitmq', argv, env, enter, log: join(dir, 'rabbit.log') });
   const url = `amqp://guest:guest@${address}:${port}`;
   async function withChannel<T>(use: (channel: ConfirmChannel) => Promise<T>): Promise<T> {
-    const connection = await connect(url, { timeout: 5000 });
+    const connection = await connect(url, { timeout: 60_000 });
     connection.on('error', () => undefined); // what failed rejects its own promise too
     try {
       return await use(await connection.createConfirmChannel());

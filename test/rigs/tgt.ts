@@ -32,7 +32,7 @@ export async function startTgt(scope: Scope, address = '127.0.0.1'): Promise<Tgt
   const tgtadm = async (mode: string, op: string, ...words: string[]): Promise<string> =>
     (await execute(['tgtadm', '--lld', 'iscsi', '--mode', mode, '--op', op, ...words], { env })).stdout;
   atEnd(scope, () => server.kill());
-  await server.start(async () => (await tgtadm('system', 'show')).includes('State: ready'), 20_000);
+  await server.start(async () => (await tgtadm('system', 'show')).includes('State: ready'));
   return {
     async volume(id, size_mb, over = {}) {
       const name = `volume-${id.toString(16).padStart(8, '0')}`;

@@ -7,7 +7,6 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Writable } from 'node:stream';
 import { pino } from 'pino';
-import { sleep } from '../../src/common/clock.ts';
 import { execute } from '../../src/common/execute.ts';
 import { Flags } from '../../src/common/flags.ts';
 import type { VolumeConnection } from '../../src/common/volume_connection.ts';
@@ -23,6 +22,7 @@ import { isAlive, readProc } from '../../scripts/proc.ts';
 import { findProgram } from '../rigs/needs.ts';
 import { freePort } from '../rigs/free_port.ts';
 import { atEnd, tempDir, type Scope } from '../rigs/tmp.ts';
+import { until } from '../until.ts';
 
 let path_is_set = false;
 /** tgtd is made to outlive who started it, but a test that is killed must leave none: this process' ends with it. */
@@ -108,15 +108,6 @@ export async function killTgtd(dir: string): Promise<void> {
   await until(`tgtd ${pid} has ended`, () => !isAlive(pid)); // its command line goes before its files are closed
 }
 
-/** Bounded, since what never comes must not hang a suite; generous, since the machine may be slow. */
-export async function until(what: string, is: () => boolean | Promise<boolean>): Promise<void> {
-  const deadline = Date.now() + 120_000;
-  while (!(await is())) {
-    assert.ok(Date.now() < deadline, `not in two minutes: ${what}`);
-    await sleep(20);
-  }
-}
-
 let last_id = 0;
 const anOwner = () => ({ token: `nova-${randomBytes(16).toString('hex')}`, made: false });
 export function aVolume(over: Partial<VolumeSpec> = {}): VolumeSpec {
@@ -187,10 +178,11 @@ export class Guest {
   }
 
   async prompt(): Promise<void> {
-    await until(`qemu-io answers; it said ${this.#said}`, () => {
+    const answered = () => {
       assert.equal(this.#child.exitCode, null, `qemu-io ended: ${this.#said}`);
       return this.answered;
-    });
+    };
+    await until('qemu-io answers', answered, () => this.#said);
   }
 
   /** Without waiting: one that cannot log in any more tries for ever. */

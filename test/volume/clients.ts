@@ -28,7 +28,7 @@ from boto.ec2.regioninfo import RegionInfo
 url = urlparse(os.environ['EC2_URL'])
 ec2 = boto.connect_ec2(os.environ['EC2_ACCESS_KEY'], os.environ['EC2_SECRET_KEY'], is_secure=False, port=url.port, path=url.path,
                        region=RegionInfo(None, 'nova', url.hostname))
-def until(what, ask, seconds=120):
+def until(what, ask, seconds=180):
     end = time.time() + seconds
     while True:
         got = ask()
@@ -42,7 +42,7 @@ export function clients(t: Scope, who: Credentials): Clients {
   const dir = tempDir(t, 'clients');
   writeFileSync(join(dir, 'cloud.py'), CONNECT);
   const run = async (argv: readonly string[], env: Record<string, string>) =>
-    (await execute([...argv], { cwd: dir, env: { HOME: dir, ...env }, timeout_ms: 180_000 })).stdout.trim();
+    (await execute([...argv], { cwd: dir, env: { HOME: dir, ...env }, timeout_ms: 300_000 })).stdout.trim();
   const keys = { AWS_ACCESS_KEY_ID: who.access, AWS_SECRET_ACCESS_KEY: who.secret, AWS_DEFAULT_REGION: 'nova' };
   return {
     aws: (...words) =>

@@ -3,12 +3,12 @@ import { readFileSync } from 'node:fs';
 import { open, readFile } from 'node:fs/promises';
 import { test, type TestContext } from 'node:test';
 import { guestImage } from '../../scripts/guest_image.ts';
-import { sleep } from '../../src/common/clock.ts';
 import { BackendUnavailable, Conflict, errorText, InstanceNotFound } from '../../src/common/errors.ts';
 import { PowerState } from '../../src/compute/logic/power_state.ts';
 import type { RealRig } from '../guest/compute/drivers/rig.ts';
 import { allPids, readProc } from '../../scripts/proc.ts';
 import type { Tgt } from '../rigs/tgt.ts';
+import { until } from '../until.ts';
 
 export interface VolumeRig extends RealRig {
   tgt: Tgt;
@@ -26,7 +26,7 @@ export const withShell = (rig: RealRig, tgt: Tgt, shell: Shell): VolumeRig => ({
   up: async (name, boots) => {
     await rig.up(name, boots);
     const ask = (guest: string) => shell(guest, 'echo here').catch(errorText); // it has no address yet
-    await until({ shell: ask }, name, 'echo here', (said) => said.trim() === 'here');
+    await untilSaid({ shell: ask }, name, 'echo here', (said) => said === 'here');
   },
 });
 
@@ -37,19 +37,18 @@ export const diskOf = (serial: string) =>
   `for d in /sys/block/*; do [ "$(cat $d/serial 2>/dev/null)" = ${serial} ] && basename $d; done`;
 
 /** Asks the guest until it says so. */
-export async function until(
+export async function untilSaid(
   rig: Pick<VolumeRig, 'shell'>,
   name: string,
   line: string,
   wanted: (said: string) => boolean,
 ): Promise<string> {
   let said = '';
-  for (let i = 0; i < 240; i++) {
+  const ask = async () => {
     said = (await rig.shell(name, line)).trim();
-    if (wanted(said)) return said;
-    await sleep(250);
-  }
-  throw new Error(`${name}: ${line} still says ${said}`);
+    return wanted(said) && said;
+  };
+  return until(`${name} says to ${line} what it should`, ask, () => said);
 }
 
 /** What holds for every driver with real guests. */
@@ -68,7 +67,7 @@ export function volumeCases(
     await driver.attachVolume(guest.name, volume, never);
     await driver.attachVolume(guest.name, volume, never); // a retry
 
-    const disk = await until(rig, guest.name, diskOf(volume.serial), (said) => said !== '');
+    const disk = await untilSaid(rig, guest.name, diskOf(volume.serial), (said) => said !== '');
     assert.match(disk, /^vd[b-z]$/, 'one disk of it');
     assert.deepEqual((await driver.listVolumes()).get(guest.name), [volume.serial]);
     assert.equal(await tgt.sessions(volume), 1);
@@ -81,12 +80,12 @@ export function volumeCases(
 
     await driver.reboot({ ...guest, volumes: [volume] }, 'HARD', never);
     await rig.up(guest.name, 2);
-    const after = await until(rig, guest.name, diskOf(volume.serial), (said) => said !== '');
+    const after = await untilSaid(rig, guest.name, diskOf(volume.serial), (said) => said !== '');
     assert.match(await shell(guest.name, `head -c 10 /dev/${after}; echo`), /kept-bytes/);
 
     await driver.detachVolume(guest.name, volume.serial, never);
     await driver.detachVolume(guest.name, volume.serial, never);
-    await until(rig, guest.name, diskOf(volume.serial), (said) => said === '');
+    await untilSaid(rig, guest.name, diskOf(volume.serial), (said) => said === '');
     assert.deepEqual((await driver.listVolumes()).get(guest.name), []);
     assert.equal(await tgt.sessions(volume), 0);
 
@@ -131,7 +130,7 @@ export function volumeCases(
     await rig.up(guest.name, 1);
     const volume = await tgt.volume(12, 16);
     await driver.attachVolume(guest.name, volume, never);
-    await until(rig, guest.name, diskOf(volume.serial), (said) => said !== '');
+    await untilSaid(rig, guest.name, diskOf(volume.serial), (said) => said !== '');
 
     await driver.freeze(guest.name, 'test', 600); // one that stands still hears nothing
     assert.equal((await driver.getInfo(guest.name)).state, PowerState.PAUSED);
@@ -145,13 +144,13 @@ export function volumeCases(
     assert.equal(await driver.thaw(guest.name, 'test'), true);
     assert.equal(await driver.thaw(guest.name, 'test'), false);
     const patient = await rig.restarted();
-    for (let i = 0; ; i++)
-      try {
-        await patient.detachVolume(guest.name, volume.serial, never);
-        break;
-      } catch (err) {
-        if (!(err instanceof Conflict) || i === 20) throw err; // 2 s may be short on a busy machine
-      }
+    // 2 s may be short on a busy machine
+    await until('the guest lets go', () =>
+      patient.detachVolume(guest.name, volume.serial, never).then(
+        () => true,
+        (err: unknown) => (err instanceof Conflict ? false : Promise.reject(err)),
+      ),
+    );
     assert.deepEqual((await driver.listVolumes()).get(guest.name), []);
   });
 
@@ -163,13 +162,13 @@ export function volumeCases(
     await rig.up(guest.name, 1);
     const volume = await tgt.volume(13, 16);
     await driver.attachVolume(guest.name, volume, never);
-    await until(rig, guest.name, diskOf(volume.serial), (said) => said !== '');
+    await untilSaid(rig, guest.name, diskOf(volume.serial), (said) => said !== '');
 
     await tgt.close(volume); // its detachment by force
     const again = await tgt.reopen(volume);
     await driver.attachVolume(guest.name, again, never);
 
-    const disk = await until(rig, guest.name, diskOf(volume.serial), (said) => said !== '');
+    const disk = await untilSaid(rig, guest.name, diskOf(volume.serial), (said) => said !== '');
     assert.match(await shell(guest.name, `printf anew > /dev/${disk} && sync && echo ok`), /ok/);
     assert.equal(readFileSync(volume.file).subarray(0, 4).toString(), 'anew');
     assert.equal(await tgt.sessions(volume), 1);
@@ -183,10 +182,10 @@ export function volumeCases(
     await rig.up(guest.name, 1);
     const volume = await tgt.volume(15, 64);
     await driver.attachVolume(guest.name, volume, never);
-    const disk = await until(rig, guest.name, diskOf(volume.serial), (said) => said !== '');
+    const disk = await untilSaid(rig, guest.name, diskOf(volume.serial), (said) => said !== '');
     const writer = `(while :; do dd if=/dev/zero of=/dev/${disk} bs=1M count=32 conv=fsync; done) >/dev/null 2>&1 &`;
     await shell(guest.name, `${writer} echo ok`);
-    await until(rig, guest.name, `awk '{print ($7 > 20000)}' /sys/block/${disk}/stat`, (said) => said === '1');
+    await untilSaid(rig, guest.name, `awk '{print ($7 > 20000)}' /sys/block/${disk}/stat`, (said) => said === '1');
 
     await tgt.close(volume); // its kernel waits for these writes, and QEMU for the target
     await assert.rejects(driver.detachVolume(guest.name, volume.serial, never), /did not let go/);

@@ -9,6 +9,7 @@ import { needs } from '../rigs/needs.ts';
 import { freePort } from '../rigs/free_port.ts';
 import { startRabbitmq } from '../rigs/rabbitmq.ts';
 import { atEnd, type Scope } from '../rigs/tmp.ts';
+import { until } from '../until.ts';
 import { killTgtd } from './a_store.ts';
 import { leftAt, storeFlags } from './real_store.ts';
 
@@ -17,7 +18,6 @@ const VOLUMES = 5;
 const CYCLES = 50;
 /** At least, of the three in turn. */
 const KILLS = 18;
-const PATIENCE_S = 300;
 
 const random = (below: number): number => Math.floor(Math.random() * below);
 
@@ -43,14 +43,6 @@ async function aCloudWithVolumes(t: Scope) {
     endTgtd,
     left: () => leftAt({ dir, address: '127.0.0.1', port: iscsi.iscsi_port }),
   };
-}
-
-async function until<T>(what: string, ask: () => Promise<T | undefined | false>): Promise<T> {
-  for (const deadline = Date.now() + PATIENCE_S * 1000; ; await sleep(100)) {
-    const got = await ask();
-    if (got !== undefined && got !== false) return got;
-    if (Date.now() > deadline) assert.fail(`not in ${PATIENCE_S} s: ${what}`);
-  }
 }
 
 async function volumeOf(cloud: Cloud, id: string): Promise<Xml | undefined> {

@@ -10,13 +10,13 @@ import {
   aRealCloud,
   ingress,
   tcp,
-  until,
   type RealCloud,
   type RealCloudOptions,
   type RealGuest,
 } from '../network/real_cloud.ts';
 import type { Daemon } from '../rigs/daemon.ts';
 import type { Scope } from '../rigs/tmp.ts';
+import { until } from '../until.ts';
 import type { Iscsi } from './a_store.ts';
 
 /** A real cloud (see test/network/real_cloud.ts) with a nova-volume on node1: files, exported by a tgtd of its own. */
@@ -47,26 +47,26 @@ export async function aRealStore(t: Scope, options: Partial<RealCloudOptions> = 
   await ingress(cloud.ann, 'Authorize', tcp(2222, '0.0.0.0/0')); // the shell of the guests
   const ctx = makeContext({ is_admin: true });
   const volume = async (id: string) => (await viewVolumes(cloud.db, ctx, { ids: [numberOf(id)] }))[0];
-  const waitFor = (id: string, what: string, is: (now: VolumeView | undefined) => boolean) => {
+  const waitFor = async (id: string, what: string, is: (now: VolumeView | undefined) => boolean) => {
     let now: VolumeView | undefined;
-    return until(
+    await until(
       `${id} is ${what}`,
       async () => {
         now = await volume(id);
         if (what !== 'error') assert.ok(now?.status !== 'error', `${id} is in error: ${now?.fault}`);
         return is(now);
       },
-      async () => JSON.stringify(now),
+      () => JSON.stringify(now),
     );
   };
   const consoleSays: RealStore['consoleSays'] = async (guest, words) => {
     let text = '';
-    await until(
-      `the console of ${guest.ec2_id} shows ${words.source}`,
-      async () => words.test((text = (await cloud.console(cloud.ann, guest)).replaceAll('\r', ''))),
-      async () => text.slice(-2000),
-    );
-    return words.exec(text)?.[1] ?? '';
+    const look = async () => {
+      text = (await cloud.console(cloud.ann, guest)).replaceAll('\r', '');
+      const found = words.exec(text);
+      return found !== null && (found[1] ?? '');
+    };
+    return until(`the console of ${guest.ec2_id} shows ${words.source}`, look, () => text.slice(-2000));
   };
   return {
     ...cloud,
@@ -132,4 +132,4 @@ export const numberOf = (id: string): number => parseInt(id.replace(/^[a-z]+-/, 
 
 /** Shell: sets `disk` to the name that the guest gave to the disk with this serial, once it is there. */
 export const FIND = (serial: string): string =>
-  `for n in $(seq 150); do for d in /sys/block/vd*; do [ "$(cat $d/serial)" = ${serial} ] && disk=/dev/\${d##*/}; done; [ -n "$disk" ] && break; sleep 0.2; done`;
+  `for n in $(seq 900); do for d in /sys/block/vd*; do [ "$(cat $d/serial)" = ${serial} ] && disk=/dev/\${d##*/}; done; [ -n "$disk" ] && break; sleep 0.2; done`;

@@ -10,8 +10,9 @@ import { takeDownVolumes } from '../../src/volume/take_down.ts';
 import { allPids, readProc } from '../../scripts/proc.ts';
 import { needs } from '../rigs/needs.ts';
 import { tempDir } from '../rigs/tmp.ts';
+import { until } from '../until.ts';
 import { IscsiLogin } from './iscsi_login.ts';
-import { anExport, aStore, aVolume, exported, Guest, never, qemuIo, until, type AStore } from './a_store.ts';
+import { anExport, aStore, aVolume, exported, Guest, never, qemuIo, type AStore } from './a_store.ts';
 
 const skip = needs('tgtd', 'qemu-io', 'setpriv');
 const MIB = 1024 * 1024;

@@ -3,10 +3,10 @@ import { copyFile, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'node:test';
 import { guestImage } from '../../../scripts/guest_image.ts';
-import { sleep } from '../../../src/common/clock.ts';
 import { startLibvirtd } from '../../rigs/libvirtd.ts';
 import { needs } from '../../rigs/needs.ts';
 import { startLan } from '../../rigs/netns.ts';
+import { until } from '../../until.ts';
 import { assertLeavesNothing } from '../../integration/rigs/leftovers.ts';
 
 const skip = needs('root', 'libvirtd', 'virsh', 'qemu-system-x86_64', 'dnsmasq', 'socat', 'nsenter', 'unshare', 'ip');
@@ -46,9 +46,12 @@ test('the tiny guest boots in a test host, gets its address and answers on its b
     await virsh(['create', file('guest.xml')]);
 
     const console_text = () => readFile(file('console'), 'utf8');
-    for (let i = 0; i < 600 && !(await console_text()).includes('TINY: ip eth0 10.77.0.2/24'); i++) await sleep(100);
-    assert.match(await console_text(), /TINY: ip eth0 10\.77\.0\.2\/24/);
-    const said = await host!.exec(['socat', '-t', '5', '-', 'TCP:10.77.0.2:2222'], { input: 'hostname\n' });
+    await until(
+      'it has its address',
+      async () => (await console_text()).includes('TINY: ip eth0 10.77.0.2/24'),
+      console_text,
+    );
+    const said = await host!.exec(['socat', '-t', '20', '-', 'TCP:10.77.0.2:2222'], { input: 'hostname\n' });
     assert.equal(said.stdout, 'tiny\n');
   });
 });

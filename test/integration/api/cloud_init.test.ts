@@ -18,7 +18,7 @@ import json, sys
 from cloudinit import helpers
 from cloudinit.sources import DataSourceEc2
 url, cloud_name = sys.argv[1:]
-conf = {'datasource': {'Ec2': {'metadata_urls': [url], 'max_wait': 5, 'timeout': 2}}}
+conf = {'datasource': {'Ec2': {'metadata_urls': [url], 'max_wait': 120, 'timeout': 50}}}
 source = DataSourceEc2.DataSourceEc2(conf, None, helpers.Paths({}))
 source._cloud_name = cloud_name
 assert source.wait_for_metadata_service()

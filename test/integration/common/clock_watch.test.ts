@@ -11,6 +11,7 @@ import { Service } from '../../../src/common/service.ts';
 import { later } from '../../clock.ts';
 import { needs } from '../../rigs/needs.ts';
 import { startPostgres } from '../../rigs/postgres.ts';
+import { until } from '../../until.ts';
 
 const skip = needs('postgres', 'initdb');
 
@@ -74,7 +75,7 @@ test('a clock that goes wrong is told of once, and once more when it is right ag
   const reports = async () => (await allServices(db))[0]?.report_count ?? 0;
   const threeReports = async () => {
     const first = await reports();
-    while ((await reports()) < first + 3) await new Promise((resolve) => setTimeout(resolve, 50));
+    await until('there are three more reports', async () => (await reports()) >= first + 3);
   };
 
   later(t, -70);

@@ -90,9 +90,9 @@ export async function aGuardedHost(t: TestContext, given: Record<string, unknown
       await guest.exec(['ip', 'addr', 'add', `${ip}/24`, 'dev', 'eth0']);
       await guest.exec(['ip', 'link', 'set', 'eth0', 'up']);
       const forwarding = 'until [ "$(cat "/sys/class/net/$0/brport/state")" = 3 ]; do sleep 0.05; done';
-      await host.exec(['sh', '-c', forwarding, guest.tap], { timeout_ms: 10_000 });
+      await host.exec(['sh', '-c', forwarding, guest.tap], { timeout_ms: 120_000 });
       const up = 'until [ "$(cat /sys/class/net/eth0/operstate)" = up ]; do sleep 0.05; done';
-      await guest.exec(['sh', '-c', up], { timeout_ms: 10_000 });
+      await guest.exec(['sh', '-c', up], { timeout_ms: 120_000 });
       if (guarded) await firewall.join(ctx, id);
       return guest;
     },
@@ -110,9 +110,9 @@ export async function aGuardedHost(t: TestContext, given: Record<string, unknown
   };
 }
 
-/** Whether one ping of two is answered. */
-export async function pings(from: Host, ip: string): Promise<boolean> {
-  return (await from.exec(['ping', '-c2', '-i0.2', '-W1', ip], { ok: [0, 1] })).exit_code === 0;
+/** Whether one ping of two is answered. @param wait_s less where no answer is expected, since that is waited for in vain */
+export async function pings(from: Host, ip: string, wait_s = 5): Promise<boolean> {
+  return (await from.exec(['ping', '-c2', '-i0.2', `-W${wait_s}`, ip], { ok: [0, 1] })).exit_code === 0;
 }
 
 /** What iptables-save, ebtables-save and ipset print of a host, without counters. */

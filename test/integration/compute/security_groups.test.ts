@@ -6,6 +6,7 @@ import { NetworkApi } from '../../../src/network/api.ts';
 import { needs } from '../../rigs/needs.ts';
 import { atEnd } from '../../rigs/tmp.ts';
 import { Program } from '../../rigs/program.ts';
+import { until } from '../../until.ts';
 import { join } from 'node:path';
 import { aGuardedHost, ctx, pings, rulesOn } from './a_guarded_host.ts';
 
@@ -21,17 +22,17 @@ test('a guest is reached by nobody until a rule says so, and no more when it is 
   assert.equal(await pings(a, b.ip), true, 'without rules the bridge carries everything');
 
   await guard();
-  assert.equal(await pings(a, b.ip), false);
-  assert.equal(await pings(host, b.ip), false, 'nor from the host itself');
+  assert.equal(await pings(a, b.ip, 1), false);
+  assert.equal(await pings(host, b.ip, 1), false, 'nor from the host itself');
 
   await api.authorize(ctx, { name: 'default' }, [{ ...ICMP, ...from('10.77.0.2/32') }]);
   await settled();
   assert.equal(await pings(a, b.ip), true);
-  assert.equal(await pings(host, b.ip), false, 'the rule is for one address');
+  assert.equal(await pings(host, b.ip, 1), false, 'the rule is for one address');
 
   await api.revoke(ctx, { name: 'default' }, [{ ...ICMP, ...from('10.77.0.2/32') }]);
   await settled();
-  assert.equal(await pings(a, b.ip), false);
+  assert.equal(await pings(a, b.ip, 1), false);
 });
 
 test(
@@ -45,19 +46,19 @@ test(
     await api.authorize(ctx, { name: 'db' }, [{ source: { group: { name: 'web' } } }]);
     const db1 = await guest(2, ['db']);
     const other = await guest(3, ['default']);
-    assert.equal(await pings(other, db1.ip), false);
+    assert.equal(await pings(other, db1.ip, 1), false);
 
     const web = await guest(4, ['web']);
     await settled();
     assert.equal(await pings(web, db1.ip), true);
-    assert.equal(await pings(other, db1.ip), false);
-    assert.equal(await pings(db1, web.ip), false, 'it does not work backwards');
+    assert.equal(await pings(other, db1.ip, 1), false);
+    assert.equal(await pings(db1, web.ip, 1), false, 'it does not work backwards');
 
     await terminate(web);
     const later = await guest(4, ['default']);
     await serve(t, db1, 80);
     await settled();
-    assert.equal(await answers(later, db1.ip, 80), false, 'the address alone is not membership');
+    assert.equal(await answers(later, db1.ip, 80, 1), false, 'the address alone is not membership');
   },
 );
 
@@ -67,14 +68,14 @@ test('a group that a running guest is put into is in force at once, and so is it
   await api.create(ctx, 'open', 'open');
   await api.authorize(ctx, { name: 'open' }, [{ ...ICMP, ...from('0.0.0.0/0') }]);
   const [a, b] = [await guest(2), await guest(3)];
-  assert.equal(await pings(a, b.ip), false);
+  assert.equal(await pings(a, b.ip, 1), false);
 
   await api.join(ctx, b.id, 'open');
   await settled();
   assert.equal(await pings(a, b.ip), true);
   await api.leave(ctx, b.id, 'open');
   await settled();
-  assert.equal(await pings(a, b.ip), false);
+  assert.equal(await pings(a, b.ip, 1), false);
 });
 
 test('ports and types of icmp are let in one by one', { skip }, async (t) => {
@@ -91,8 +92,8 @@ test('ports and types of icmp are let in one by one', { skip }, async (t) => {
   await settled();
 
   assert.equal(await answers(a, b.ip, 80), true);
-  assert.equal(await answers(a, b.ip, 81), false);
-  assert.equal(await pings(a, b.ip), false, 'an echo request is type 8, not 13');
+  assert.equal(await answers(a, b.ip, 81, 1), false);
+  assert.equal(await pings(a, b.ip, 1), false, 'an echo request is type 8, not 13');
   await api.authorize(ctx, { name: 'default' }, [
     { protocol: 'icmp', from_port: 8, to_port: -1, ...from('0.0.0.0/0') },
   ]);
@@ -125,7 +126,7 @@ test(
     const { guard, guest, api, settled } = await aGuardedHost(t);
     const a = await guest(2);
     const b = await guest(3);
-    const spoofed = ['ping', '-c2', '-W1', '-I', '10.77.0.99', b.ip];
+    const spoofed = ['ping', '-c2', '-W5', '-I', '10.77.0.99', b.ip];
     await a.exec(['ip', 'addr', 'add', '10.77.0.99/24', 'dev', 'eth0']);
     assert.equal((await a.exec(spoofed)).exit_code, 0, 'nothing stops it before');
     await b.exec(['ip', 'neigh', 'flush', 'all']);
@@ -141,7 +142,7 @@ test(
 
     await a.exec(['ip', 'addr', 'del', '10.77.0.99/24', 'dev', 'eth0']);
     await a.exec(['ip', 'link', 'set', 'eth0', 'address', '02:16:3e:00:00:77']);
-    assert.equal(await pings(a, b.ip), false, 'nor with a card that is not its own');
+    assert.equal(await pings(a, b.ip, 1), false, 'nor with a card that is not its own');
   },
 );
 
@@ -155,7 +156,7 @@ test('a guest speaks from each address that its card was given, and from none th
   const flags = Flags.of({ network_manager: 'nova.network.manager.FlatDHCPManager' });
   const network = new NetworkApi({ db, flags, bus: new MemoryBus() });
   const pingsFrom = async (ip: string) =>
-    (await a.exec(['ping', '-c2', '-i0.2', '-W1', '-I', ip, b.ip], { ok: [0, 1] })).exit_code === 0;
+    (await a.exec(['ping', '-c2', '-i0.2', '-W5', '-I', ip, b.ip], { ok: [0, 1] })).exit_code === 0;
 
   const more = await network.addFixedIp(ctx, a.id, 1);
   await a.exec(['ip', 'addr', 'add', `${more}/24`, 'dev', 'eth0']);
@@ -205,13 +206,13 @@ test('rules are applied anew without breaking a connection or touching what othe
   await settled();
   await serve(t, b, 80);
   const talk = await aConversation(t, a, b.ip, 80);
-  assert.equal(await talk.echoes('one'), true);
+  await talk.echoes('one');
 
   await api.authorize(ctx, { name: 'default' }, [{ ...ICMP, ...from('192.0.2.0/24') }]);
   await api.revoke(ctx, { name: 'default' }, [http]);
   await settled();
-  assert.equal(await talk.echoes('two'), true, 'what is established lives on');
-  assert.equal(await answers(a, b.ip, 80), false, 'what is new is judged by the new rules');
+  await talk.echoes('two'); // what is established lives on
+  assert.equal(await answers(a, b.ip, 80, 1), false, 'what is new is judged by the new rules');
 
   const before = await rulesOn(host);
   await firewall.repair();
@@ -242,13 +243,13 @@ test(
 
     assert.equal(await provider.block(ctx, '10.77.0.2'), 3);
     await settled();
-    assert.equal(await pings(a, b.ip), false);
-    for (const port of [80, 65535]) assert.equal(await answers(a, b.ip, port), false);
+    assert.equal(await pings(a, b.ip, 1), false);
+    for (const port of [80, 65535]) assert.equal(await answers(a, b.ip, port, 1), false);
     assert.equal(await pings(host, b.ip), true, 'others are not blocked');
 
     await host.exec(['iptables', '-F', 'nova-compute-provider']);
     await firewall.repair();
-    assert.equal(await pings(a, b.ip), false, 'what somebody took away comes back');
+    assert.equal(await pings(a, b.ip, 1), false, 'what somebody took away comes back');
 
     assert.equal(await provider.unblock(ctx, '10.77.0.2/32'), 3);
     await settled();
@@ -293,14 +294,12 @@ async function serve(scope: Scope, guest: AnyHost, port: number): Promise<void> 
     enter: guest.enter,
   });
   atEnd(scope, () => server.kill());
-  await server.start(async () => (await guest.exec(['ss', '-ltn'])).stdout.includes(`:${port} `), 5000);
+  await server.start(async () => (await guest.exec(['ss', '-ltn'])).stdout.includes(`:${port} `));
 }
 
-async function answers(from: AnyHost, ip: string, port: number): Promise<boolean> {
-  const { stdout } = await from.exec(['socat', '-t', '1', '-', `TCP:${ip}:${port},connect-timeout=1`], {
-    input: 'hello\n',
-    ok: [0, 1],
-  });
+async function answers(from: AnyHost, ip: string, port: number, wait_s = 5): Promise<boolean> {
+  const argv = ['socat', '-t', String(wait_s), '-', `TCP:${ip}:${port},connect-timeout=${wait_s}`];
+  const { stdout } = await from.exec(argv, { input: 'hello\n', ok: [0, 1] });
   return stdout.includes('hello');
 }
 
@@ -315,15 +314,13 @@ async function aConversation(scope: Scope, from: AnyHost, ip: string, port: numb
     enter: from.enter,
   });
   atEnd(scope, () => client.kill());
-  await client.start(
-    async () => (await from.exec(['ss', '-tn', 'state', 'established'])).stdout.includes(`${ip}:${port}`),
-    5000,
+  await client.start(async () =>
+    (await from.exec(['ss', '-tn', 'state', 'established'])).stdout.includes(`${ip}:${port}`),
   );
   return {
-    async echoes(word: string): Promise<boolean> {
+    async echoes(word: string): Promise<void> {
       await from.exec(['sh', '-c', 'echo "$0" > "$1"', word, say]);
-      const wait = 'for i in 1 2 3 4 5 6 7 8 9 10; do grep -q "$0" "$1" && exit 0; sleep 0.2; done; exit 1';
-      return (await from.exec(['sh', '-c', wait, word, heard], { ok: [0, 1] })).exit_code === 0;
+      await until(`'${word}' comes back`, async () => (await from.exec(['cat', heard])).stdout.includes(word));
     },
   };
 }
@@ -351,12 +348,12 @@ async function serveDhcp(scope: Scope, guest: AnyHost, server: string, offer: st
     enter: guest.enter,
   });
   atEnd(scope, () => dhcp.kill());
-  await dhcp.start(async () => (await guest.exec(['ss', '-lun'])).stdout.includes(':67 '), 5000);
+  await dhcp.start(async () => (await guest.exec(['ss', '-lun'])).stdout.includes(':67 '));
 }
 
-/** What a DHCP server offers a guest; '' when none is heard in 3 s. */
+/** What a DHCP server offers a guest; '' when none is heard in 10 s. */
 async function asksDhcp(guest: AnyHost): Promise<string> {
-  const argv = ['busybox', 'udhcpc', '-f', '-n', '-q', '-i', 'eth0', '-t', '3', '-T', '1', '-s', '/bin/true'];
+  const argv = ['busybox', 'udhcpc', '-f', '-n', '-q', '-i', 'eth0', '-t', '10', '-T', '1', '-s', '/bin/true'];
   const { stdout, stderr } = await guest.exec(argv, { ok: [0, 1] });
   return /lease of (\S+) obtained/.exec(stdout + stderr)?.[1] ?? '';
 }

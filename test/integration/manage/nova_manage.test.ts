@@ -13,7 +13,6 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import test, { type TestContext } from 'node:test';
-import { sleep } from '../../../src/common/clock.ts';
 import { adminContext } from '../../../src/common/context.ts';
 import { connectDb, writing } from '../../../src/common/db/connect.ts';
 import { castJob } from '../../../src/common/db/jobs.ts';
@@ -23,6 +22,7 @@ import { flagFileText } from '../../rigs/daemon.ts';
 import { needs } from '../../rigs/needs.ts';
 import { startPostgres } from '../../rigs/postgres.ts';
 import { projectRoot, tempDir } from '../../rigs/tmp.ts';
+import { until } from '../../until.ts';
 
 interface Ran {
   code: number | null;
@@ -235,7 +235,7 @@ test('Ctrl-C while an image is stored leaves an image in error that says so, and
   child.stderr.setEncoding('utf8').on('data', (text: string) => (said += text));
   const ended = once(child, 'close');
   const folder = join(dir, 'state/images/00000001');
-  while (child.exitCode === null && !existsSync(folder)) await sleep(20);
+  await until('it stores bytes', () => child.exitCode !== null || existsSync(folder));
 
   child.kill('SIGINT');
   const [code] = (await ended) as [number | null];

@@ -3,7 +3,6 @@ import { constants, createCipheriv, createHash, generateKeyPairSync, publicEncry
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { sleep } from '../../../src/common/clock.ts';
 import type { RequestContext } from '../../../src/common/context.ts';
 import { connectDb, writing, type NovaDb } from '../../../src/common/db/connect.ts';
 import { castJob } from '../../../src/common/db/jobs.ts';
@@ -32,6 +31,7 @@ import { aContext, anImage, aProject } from '../../builders.ts';
 import { needs } from '../../rigs/needs.ts';
 import { freePort } from '../../rigs/free_port.ts';
 import { atEnd, tempDir, type Scope } from '../../rigs/tmp.ts';
+import { until } from '../../until.ts';
 import { run } from './an_object_store.ts';
 
 interface Rig {
@@ -61,7 +61,7 @@ async function aDaemon(t: Scope): Promise<Rig> {
   await syncDb(db);
   await aProject(db, 'apollo', 'ann');
   await aProject(db, 'gemini', 'bob');
-  const bus = new MemoryBus({ timeout_ms: 5000 });
+  const bus = new MemoryBus();
   publishCasts(db, bus, silentLog);
   const running = await start({ flags, log: silentLog, db, bus, host: 'node1' });
   atEnd(t, async () => {
@@ -88,13 +88,14 @@ async function putObject({ store }: Rig, bucket: string, key: string, bytes: Buf
 
 /** Waits until the image is no longer on its way. */
 async function settled({ api }: Rig, ctx: RequestContext, id: number): Promise<Image> {
-  for (const deadline = Date.now() + 20_000; ; await sleep(20)) {
+  let last = '';
+  const look = async () => {
     const image = await api.show(ctx, id);
     const { image_state } = JSON.parse(image.properties) as { image_state: string };
-    if (image.status === 'active' && image_state === 'available') return image;
-    if (image.status === 'error' && image_state.startsWith('failed')) return image;
-    assert.ok(Date.now() < deadline, `image ${id} is still ${image.status}, ${image_state}`);
-  }
+    last = `${image.status}, ${image_state}`;
+    return /^(active, available$|error, failed)/.test(last) && image;
+  };
+  return until(`image ${id} is settled`, look, () => `it is ${last}`);
 }
 
 const ann = aContext();
@@ -119,7 +120,7 @@ test('an uploaded disk is registered, answered at once, active soon, and reaches
   const flags = Flags.of({ s3_host: '127.0.0.1', s3_port: rig.port, images_path: join(rig.dir, 'other') });
   const elsewhere = imageFetcher({ flags, log: silentLog });
   const wanted = { id: image.id, checksum: sha256(bytes), size_bytes: bytes.length };
-  await elsewhere(wanted, join(rig.dir, 'fetched'), AbortSignal.timeout(10_000));
+  await elsewhere(wanted, join(rig.dir, 'fetched'), t.signal);
   assert.ok(readFileSync(join(rig.dir, 'fetched')).equals(bytes));
 });
 
@@ -177,13 +178,10 @@ test('deregistering takes record and bytes, also while the bytes still come', as
   await assert.rejects(rig.api.show(ann, first.id), ImageNotFound);
   await assert.rejects(rig.api.deregister(ann, first.id), ImageNotFound);
   const folders = [first, second].map(({ id }) => join(imagePath(rig.images_path, id), '..'));
-  for (
-    const deadline = Date.now() + 10_000;
-    folders.some((folder) => existsSync(folder)) || (await unfinished(rig)) > 0;
-  ) {
-    assert.ok(Date.now() < deadline, 'the bytes of a deleted image stay');
-    await sleep(20);
-  }
+  await until(
+    'the bytes of the deleted images are gone',
+    async () => !folders.some((folder) => existsSync(folder)) && (await unfinished(rig)) === 0,
+  );
 });
 
 const unfinished = async ({ db }: Rig): Promise<number> =>

@@ -52,8 +52,8 @@ test('a daemon that does not become ready is killed and fails the test', async (
   await assertLeavesNothing(async (scope) => {
     const binary = anExecutable(scope, `log('starting');`);
     await assert.rejects(
-      startDaemon(scope, binary, { flags: {}, timeout_ms: 300 }),
-      /not ready after 300 ms[^]*starting/,
+      startDaemon(scope, binary, { flags: {}, timeout_ms: 5000 }),
+      /not ready after 5000 ms[^]*starting/,
     );
   });
 });

@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import test from 'node:test';
-import { sleep } from '../../../src/common/clock.ts';
 import { needs } from '../../rigs/needs.ts';
+import { until } from '../../until.ts';
 import { mark } from './leftovers.ts';
 
 const skip = needs('root', 'nsenter', 'unshare', 'ip');
@@ -36,7 +36,10 @@ for (const signal of ['SIGKILL', 'SIGTERM'] as const) {
     await once(run, 'exit');
 
     const left = () => marked.leftovers().filter((what) => !what.startsWith('folder'));
-    for (let i = 0; left().length > 0 && i < 100; i++) await sleep(50);
-    assert.deepEqual(left(), []);
+    await until(
+      'nothing of it is left',
+      () => left().length === 0,
+      () => left().join('\n'),
+    );
   });
 }

@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
-import { sleep } from '../../../src/common/clock.ts';
 import { silentLog } from '../../../src/common/log.ts';
 import { AmqpBus } from '../../../src/common/rpc/amqp_bus.ts';
 import { RpcTimeout, RpcUnavailable } from '../../../src/common/errors.ts';
 import { aContext } from '../../builders.ts';
 import { busContract } from '../../bus_contract.ts';
 import { startRabbitmq } from '../../rigs/rabbitmq.ts';
+import { until } from '../../until.ts';
 
 const open: AmqpBus[] = [];
 after(async () => {
@@ -28,7 +28,7 @@ async function aBus(): Promise<AmqpBus> {
     max_retries: 10,
     retry_interval_s: 0.2,
     retry_backoff_s: 0.1,
-    response_timeout_ms: 10_000,
+    response_timeout_ms: 120_000,
     log: silentLog,
   });
   open.push(bus);
@@ -99,11 +99,7 @@ test('after the broker was stopped and started, consumers are declared again and
 
   await rabbit.restart();
   // A call made while the bus still reconnects waits for it.
-  const answer = await bus.call(
-    { topic: 'again', host: 'hostA' },
-    { method: 'x', args: {}, context: aContext() },
-    { timeout_ms: 30_000 },
-  );
+  const answer = await bus.call({ topic: 'again', host: 'hostA' }, { method: 'x', args: {}, context: aContext() });
 
   assert.equal(answer, 'here');
   assert.equal(reconnected, 1);
@@ -133,9 +129,9 @@ test('a call whose caller gave up while the broker was away is not made when it 
   const say = (method: string) => ({ method, args: {}, context: aContext() });
 
   await rabbit.stop();
-  await until(() => !bus.connected);
+  await until('the bus knows', () => !bus.connected);
   await assert.rejects(bus.call(target, say('given up'), { timeout_ms: 50 }), RpcTimeout);
-  const patient = bus.call(target, say('patient'), { timeout_ms: 60_000 });
+  const patient = bus.call(target, say('patient'));
   await rabbit.start();
   await patient;
   await bus.call(target, say('later')); // what was published before it would have come before it
@@ -155,9 +151,9 @@ test('a broker short of memory counts as away: nudges return, calls wait in the 
 
   await rabbit.alarm(true);
   await bus.fanout('alarm', say('nudge')); // the broker says that it is blocked to who publishes
-  await until(() => !bus.connected);
+  await until('the bus knows', () => !bus.connected);
   await assert.rejects(bus.call(target, say('given up'), { timeout_ms: 50 }), RpcTimeout);
-  const patient = bus.call(target, say('patient'), { timeout_ms: 60_000 });
+  const patient = bus.call(target, say('patient'));
   await rabbit.alarm(false);
   await patient;
 
@@ -166,8 +162,3 @@ test('a broker short of memory counts as away: nudges return, calls wait in the 
   assert.equal(again, 1);
   await consumer.stop();
 });
-
-async function until(done: () => boolean): Promise<void> {
-  for (const deadline = Date.now() + 30_000; !done(); await sleep(20))
-    if (Date.now() > deadline) assert.fail(`not in 30 s: ${String(done)}`);
-}

@@ -3,7 +3,8 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { at, ec2 } from '../../rigs/ec2_client.ts';
 import type { Host } from '../../rigs/netns.ts';
-import { until, type RealCloud, type RealGuest } from '../real_cloud.ts';
+import { until } from '../../until.ts';
+import type { RealCloud, RealGuest } from '../real_cloud.ts';
 
 /** Of guests that are gone: on the hosts, in the files of DHCP servers, in the database. */
 export async function nothingIsLeft(cloud: RealCloud, guests: readonly RealGuest[], floating: string): Promise<void> {
@@ -14,7 +15,6 @@ export async function nothingIsLeft(cloud: RealCloud, guests: readonly RealGuest
       `${host.name} holds nothing of them`,
       async () => (await tracesOn(host, marks)).length === 0,
       async () => (await tracesOn(host, marks)).join('\n'),
-      60,
     );
 
   const ids = guests.map(({ id }) => id);

@@ -7,8 +7,9 @@ import { ec2, Ec2Error } from '../../rigs/ec2_client.ts';
 import { needs } from '../../rigs/needs.ts';
 import { Program } from '../../rigs/program.ts';
 import { atEnd, type Scope } from '../../rigs/tmp.ts';
+import { until } from '../../until.ts';
 import { networksAreGivenBack, nothingIsLeft } from './left_overs.ts';
-import { aRealCloud, ingress, PING, REAL_CLOUD_NEEDS, tcp, until, type RealCloud, type RealCloudOptions, type RealGuest } from '../real_cloud.ts'; // prettier-ignore
+import { aRealCloud, ingress, PING, REAL_CLOUD_NEEDS, tcp, type RealCloud, type RealCloudOptions, type RealGuest } from '../real_cloud.ts'; // prettier-ignore
 
 /**
  * One story, told once for each network manager with real guests: two of project apollo on two hosts and one of borealis
@@ -74,7 +75,7 @@ async function doctorIsContent({ manage }: RealCloud): Promise<void> {
       () => true,
       (err: unknown) => ((said = String(err)), false),
     );
-  await until('the doctor finds no difference', content, async () => said, 60);
+  await until('the doctor finds no difference', content, () => said);
 }
 
 /** Within a project, over two hosts; nobody waits for a periodic pass, so every host was told. */
@@ -106,14 +107,10 @@ async function framesAreTagged(t: Scope, { lan, db }: RealCloud, a1: RealGuest, 
   const capture = new Program({ name: 'tcpdump', argv, log, enter: lan.switch.enter });
   atEnd(t, () => capture.kill());
   const seen = () => readFileSync(log, 'utf8');
-  await capture.start(async () => seen().includes('listening on'), 30_000);
+  await capture.start(async () => seen().includes('listening on'));
   assert.equal(await a1.pings(a2.address), true);
   const tagged = new RegExp(`802.1Q .* vlan ${vlan}, .* ${a1.address} > ${a2.address}: ICMP echo request`);
-  await until(
-    'the echo request is seen on the trunk',
-    async () => tagged.test(seen()),
-    async () => seen(),
-  );
+  await until('the echo request is seen on the trunk', () => tagged.test(seen()), seen);
   const bare = seen()
     .split('\n')
     .filter((line) => / 10\.0\.0\.\d/.test(line) && !/802\.1Q/.test(line));

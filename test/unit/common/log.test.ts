@@ -2,9 +2,9 @@ import assert from 'node:assert/strict';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
-import { sleep } from '../../../src/common/clock.ts';
 import { makeLog, type Log } from '../../../src/common/log.ts';
 import { tempDir } from '../../rigs/tmp.ts';
+import { until } from '../../until.ts';
 
 type Line = Record<string, unknown>;
 
@@ -12,12 +12,10 @@ type Line = Record<string, unknown>;
 async function written(t: TestContext, write: (log: Log) => void): Promise<Line> {
   const file = join(tempDir(t), 'nova.log');
   write(makeLog({ name: 'nova-test', file }));
-  let text = '';
-  while (!text.endsWith('\n')) {
-    await sleep(2); // it is opened and written in the background
-    if (existsSync(file)) text = readFileSync(file, 'utf8');
-  }
-  return JSON.parse(text) as Line;
+  return until('the line is written', () => {
+    const text = existsSync(file) ? readFileSync(file, 'utf8') : ''; // it is opened and written in the background
+    return text.endsWith('\n') && (JSON.parse(text) as Line);
+  });
 }
 
 test('a secret reaches no log, at none of three depths, and what stands beside it does', async (t) => {

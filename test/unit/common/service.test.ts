@@ -13,6 +13,7 @@ import { call, cast, rpcClient, rpcContract } from '../../../src/common/rpc/cont
 import { MemoryBus } from '../../../src/common/rpc/memory_bus.ts';
 import { publishCasts, Service } from '../../../src/common/service.ts';
 import { aContext, aDatabase } from '../../builders.ts';
+import { until } from '../../until.ts';
 
 interface EchoRpc {
   echo(ctx: RequestContext, args: { word: string }): Promise<string>;
@@ -85,13 +86,6 @@ async function start(
 }
 
 const serviceRow = (db: NovaDb) => db.selectFrom('services').selectAll().executeTakeFirstOrThrow();
-async function until(what: string, done: () => Promise<boolean> | boolean): Promise<void> {
-  for (let i = 0; i < 3000; i++) {
-    if (await done()) return;
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
-  assert.fail(`not in 30 s: ${what}`);
-}
 
 test('a service answers its contract by the wire names, and nothing else of its manager', async (t) => {
   const { echo, bus } = await start(t);

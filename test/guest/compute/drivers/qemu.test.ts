@@ -12,6 +12,7 @@ import { allPids, readProc } from '../../../../scripts/proc.ts';
 import { needs } from '../../../rigs/needs.ts';
 import { atEnd, tempDir, type Scope } from '../../../rigs/tmp.ts';
 import { driverCases } from '../../../unit/compute/drivers/shared.ts';
+import { until } from '../../../until.ts';
 import { aRealRig } from './rig.ts';
 
 const skip = needs('qemu-system-x86_64', 'qemu-img', 'socat', 'mke2fs', 'debugfs');
@@ -106,9 +107,7 @@ test(
     const said = await says(guest.name, /TINY: ip eth0/);
 
     await execute(['socat', '-t', '5', '-', `TCP:${port(said, 2222)}`], { input: 'poweroff\n' });
-    for (let i = 0; i < 300 && (await driver.getInfo(guest.name)).state !== PowerState.SHUTOFF; i++)
-      await new Promise((resolve) => setTimeout(resolve, 100));
-    assert.equal((await driver.getInfo(guest.name)).state, PowerState.SHUTOFF);
+    await until('it is off', async () => (await driver.getInfo(guest.name)).state === PowerState.SHUTOFF);
     await driver.reboot(guest, 'SOFT', never);
 
     await up(guest.name, 2);

@@ -13,10 +13,10 @@ import type { ComputeDriver, FetchImage, GuestImage, GuestSpec } from '../../../
 import { atEnd, type Scope } from '../../../rigs/tmp.ts';
 import { boots, type DriverRig } from '../../../unit/compute/drivers/shared.ts';
 import { aGuestSpec, aNic } from '../../../unit/compute/drivers/specs.ts';
+import { until } from '../../../until.ts';
 import type { SpawnAlone } from './spawn_alone.ts';
 
 const never = new AbortController().signal;
-const BOOT_LIMIT_MS = 120_000; // 3 s on an idle machine, 11 s were seen on a busy one
 
 export interface RealRig extends DriverRig {
   instances_path: string;
@@ -56,12 +56,11 @@ export async function aRealRig(scope: Scope, dir: string, flags: Record<string, 
   const fetch: FetchImage = (wanted, path) => copyFile(paths[wanted.id] ?? '', path);
   const waitFor = async (name: string, what: string, done: (text: string) => boolean): Promise<string> => {
     let text = '';
-    for (let waited_ms = 0; waited_ms < BOOT_LIMIT_MS; waited_ms += 100) {
+    const look = async () => {
       text = await driver.getConsoleOutput(name, 1 << 20);
-      if (done(text)) return text;
-      await sleep(100);
-    }
-    throw new Error(`${name}: no ${what} in ${BOOT_LIMIT_MS} ms. Its console ends with\n${text.slice(-2000)}`);
+      return done(text) && text;
+    };
+    return until(`${what} of ${name}`, look, () => `Its console ends with\n${text.slice(-2000)}`);
   };
   return {
     driver,

@@ -50,7 +50,6 @@ async function aCloud(t: Scope): Promise<Cloud> {
       metadata_port: 0,
       ec2_listen_port: port,
     },
-    timeout_ms: 60_000,
   });
   const manage = async (...args: string[]): Promise<string> =>
     (await run(process.execPath, [join(projectRoot(), 'bin/nova-manage'), `--flagfile=${daemon.flagfile}`, ...args]))

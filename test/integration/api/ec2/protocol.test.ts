@@ -16,13 +16,16 @@ interface Api {
   port: number;
   /** Parsed lines of the log. */
   log: Record<string, unknown>[];
-  /** Resolves with the reason when the caller of WaitForever left. */
+  /** Resolves when WaitForever is at work, and with the reason when its caller left. */
+  begun: Promise<void>;
   left: Promise<unknown>;
 }
 
 async function anApi(t: TestContext): Promise<Api> {
   const log: Record<string, unknown>[] = [];
   const lines = { write: (line: string) => void log.push(JSON.parse(line) as Record<string, unknown>) };
+  let begin: () => void = () => undefined;
+  const begun = new Promise<void>((resolve) => (begin = resolve));
   let leave: (reason: unknown) => void = () => undefined;
   const left = new Promise((resolve) => (leave = resolve));
   const action = actionsOver<object>();
@@ -51,6 +54,7 @@ async function anApi(t: TestContext): Promise<Api> {
       roles: 'all',
       run: (ctx) =>
         new Promise((_, reject) => {
+          begin();
           ctx.signal.addEventListener('abort', () => {
             leave(ctx.signal.reason);
             reject(ctx.signal.reason as Error);
@@ -84,7 +88,7 @@ async function anApi(t: TestContext): Promise<Api> {
     server.closeAllConnections();
     return new Promise((resolve) => server.close(resolve));
   });
-  return { port: (server.address() as AddressInfo).port, log, left };
+  return { port: (server.address() as AddressInfo).port, log, begun, left };
 }
 
 const FORM = 'application/x-www-form-urlencoded; charset=utf-8';
@@ -124,8 +128,8 @@ const works = async ({ port }: Api) =>
 
 /** What comes back for raw bytes, up to the end of the connection. `send` writes and may end. */
 async function raw(port: number, send: (socket: ReturnType<typeof connect>) => void): Promise<string> {
-  const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true }).setTimeout(20_000);
-  socket.on('timeout', () => socket.destroy(new Error('no answer in 20 s')));
+  const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true }).setTimeout(60_000);
+  socket.on('timeout', () => socket.destroy(new Error('no answer in 60 s')));
   let text = '';
   socket.setEncoding('utf8').on('data', (more: string) => (text += more));
   socket.on('end', () => socket.end());
@@ -264,7 +268,8 @@ test('an action learns that its caller left', async (t) => {
     headers: { 'content-type': FORM },
     signal: stop.signal,
   });
-  setTimeout(() => stop.abort(), 100);
+  await Promise.race([api.begun, asked]); // what fails before is told
+  stop.abort();
 
   await assert.rejects(asked, { name: 'AbortError' });
   assert.match(String(await api.left), /the client closed the connection/);

@@ -220,7 +220,7 @@ c = connect(os.environ['AWS_SECRET_ACCESS_KEY'])
 image = c.get_all_images(owners=['self'])[0]
 r = c.run_instances(image.id, min_count=1, max_count=1, instance_type='m1.tiny', user_data='x' * 16384)
 i = r.instances[0]
-for _ in range(300):
+for _ in range(1800):
     if i.update() == 'running': break
     time.sleep(0.1)
 print(i.state, i.state_code, i.private_ip_address != '', i.placement)

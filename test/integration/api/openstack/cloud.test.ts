@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { sleep } from '../../../../src/common/clock.ts';
 import { aCloud } from '../../../rigs/cloud.ts';
+import { until } from '../../../until.ts';
 
 test('from the handshake to the deletion, with every daemon at work', async (t) => {
   const cloud = await aCloud(t, { flags: { use_forwarded_for: true } });
@@ -18,21 +18,19 @@ test('from the handshake to the deletion, with every daemon at work', async (t) 
     const text = await res.text();
     return { status: res.status, json: text === '' ? undefined : JSON.parse(text) };
   };
-  const until = async (path: string, status: string) => {
-    for (;;) {
+  const active = (path: string) =>
+    until(`${path} is active`, async () => {
       const { server } = (await ask('GET', path)).json;
-      if (server.status === status) return server;
       assert.notEqual(server.status, 'ERROR', JSON.stringify(server.fault));
-      await sleep(20, AbortSignal.any([t.signal, AbortSignal.timeout(30_000)]));
-    }
-  };
+      return server.status === 'ACTIVE' && server;
+    });
   const image = Number.parseInt(cloud.image.slice('ami-'.length), 16);
   const user_data = Buffer.from('hello').toString('base64');
 
   const made = await ask('POST', '/servers', { server: { name: 'web', imageRef: image, flavorRef: 1, user_data } });
   assert.equal(made.status, 202, JSON.stringify(made.json));
   const path = `/servers/${made.json.server.id}`;
-  const server = await until(path, 'ACTIVE');
+  const server = await active(path);
   const [network] = Object.values(server.addresses) as { addr: string }[][];
   const address = network?.[0]?.addr ?? '';
   assert.match(address, /^10\.0\./);
@@ -42,13 +40,12 @@ test('from the handshake to the deletion, with every daemon at work', async (t) 
   assert.equal(await told.text(), 'hello');
 
   assert.equal((await ask('POST', `${path}/action`, { reboot: { type: 'HARD' } })).status, 202);
-  await until(path, 'ACTIVE');
+  await active(path);
   const console_log = await ask('POST', `${path}/action`, { 'os-getConsoleOutput': {} });
   assert.deepEqual([console_log.status, typeof console_log.json.output], [200, 'string']);
 
   assert.equal((await ask('DELETE', path)).status, 204);
-  while ((await ask('GET', path)).status !== 404)
-    await sleep(20, AbortSignal.any([t.signal, AbortSignal.timeout(30_000)]));
+  await until(`${path} is gone`, async () => (await ask('GET', path)).status === 404);
   assert.deepEqual((await ask('GET', '/servers')).json, { servers: [] });
   assert.equal(
     (await fetch(`http://127.0.0.1:${String(metadata_port)}/latest/user-data`, guest)).status,

@@ -7,6 +7,7 @@ import { cast, ofInstance, rpcClient, rpcContract } from '../../../../src/common
 import { JobWorker } from '../../../../src/common/rpc/job_worker.ts';
 import { MemoryBus } from '../../../../src/common/rpc/memory_bus.ts';
 import { aContext, aDatabase } from '../../../builders.ts';
+import { until } from '../../../until.ts';
 
 interface GuestRpc {
   run(ctx: RequestContext, args: { instance_id: number }): Promise<void>;
@@ -78,22 +79,13 @@ export async function aWorker(
     ask: (method, instance_id) =>
       writing(db, (tx) => castJob(tx, aContext(), client.at('hostA')[method], { instance_id })),
     async untilBegun(times) {
-      for (let i = 0; begun < times; i++) {
-        if (i > 6000) throw new Error(`run was begun ${begun} times, not ${times}`);
-        await new Promise((resolve) => setTimeout(resolve, 10));
-      }
+      await until(`run was begun ${times} times`, () => begun >= times);
     },
-    async settled(id, ...states) {
-      for (let i = 0; i < 6000; i++) {
-        const row = await db
-          .selectFrom('jobs')
-          .select(['state', 'error', 'attempt'])
-          .where('id', '=', id)
-          .executeTakeFirstOrThrow();
-        if (states.includes(row.state)) return row;
-        await new Promise((resolve) => setTimeout(resolve, 10));
-      }
-      throw new Error(`job ${id} is not ${states.join(' or ')}`);
-    },
+    settled: (id, ...states) =>
+      until(`job ${id} is ${states.join(' or ')}`, async () => {
+        const job = db.selectFrom('jobs').select(['state', 'error', 'attempt']).where('id', '=', id);
+        const row = await job.executeTakeFirstOrThrow();
+        return states.includes(row.state) && row;
+      }),
   };
 }

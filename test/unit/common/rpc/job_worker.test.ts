@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { pino } from 'pino';
-import { sleep } from '../../../../src/common/clock.ts';
 import { adminContext } from '../../../../src/common/context.ts';
 import { writing } from '../../../../src/common/db/connect.ts';
 import { castJob } from '../../../../src/common/db/jobs.ts';
 import { BackendUnavailable, DatabaseUnavailable, InvalidInput } from '../../../../src/common/errors.ts';
 import { type Log } from '../../../../src/common/log.ts';
 import { aContext, aDatabase } from '../../../builders.ts';
+import { until } from '../../../until.ts';
 import { aWorker, client } from './a_worker.ts';
 
 test('a job whose message was lost is found in the table and runs once', async (t) => {
@@ -184,9 +184,8 @@ test('the lease of a job is renewed while the worker that stops waits for its en
 
   const stopped = rig.worker.stop(600_000, 5000);
   const before = await lease();
-  for (const until = Date.now() + 30_000; (await lease()) <= before && Date.now() < until;) await sleep(20);
+  await until('the lease is renewed', async () => (await lease()) > before);
 
-  assert.ok((await lease()) > before);
   finish();
   await stopped;
   assert.equal((await rig.settled(id, 'done')).attempt, 1);

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
-import { clock, sleep } from '../../../../src/common/clock.ts';
+import { clock } from '../../../../src/common/clock.ts';
 import { BackendAway, Conflict, InstanceNotFound, ProcessExecutionError } from '../../../../src/common/errors.ts';
 import { Flags } from '../../../../src/common/flags.ts';
 import { silentLog } from '../../../../src/common/log.ts';
@@ -9,6 +9,7 @@ import { FrozenGuests, type Freeze } from '../../../../src/compute/drivers/froze
 import { PowerState } from '../../../../src/compute/logic/power_state.ts';
 import { join } from 'node:path';
 import { tempDir } from '../../../rigs/tmp.ts';
+import { until } from '../../../until.ts';
 import { aGuestSpec } from './specs.ts';
 
 const never = new AbortController().signal;
@@ -47,9 +48,8 @@ test('a guest whose time is over runs again by itself, and the thaw that is late
   const { driver, state } = await aHost(t);
 
   await driver.freeze(guest.name, 'snap-1', 0.05);
-  for (let look = 0; look < 2000 && (await state()) !== PowerState.RUNNING; look++) await sleep(5);
+  await until('it runs', async () => (await state()) === PowerState.RUNNING);
 
-  assert.equal(await state(), PowerState.RUNNING);
   assert.equal(await driver.thaw(guest.name, 'snap-1'), false);
 });
 

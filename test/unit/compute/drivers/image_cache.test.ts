@@ -3,10 +3,10 @@ import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
-import { sleep } from '../../../../src/common/clock.ts';
 import { Aborted, BackendUnavailable, ImageNotFound, InvalidInput } from '../../../../src/common/errors.ts';
 import type { FetchImage } from '../../../../src/compute/drivers/driver.ts';
 import { ImageCache } from '../../../../src/compute/drivers/image_cache.ts';
+import { until } from '../../../until.ts';
 import { anImage } from './specs.ts';
 
 const never = new AbortController().signal;
@@ -56,7 +56,7 @@ test('a fetch goes on while one guest still waits, and ends when the last one le
   const first = new AbortController();
   const leaving = cache.get(anImage(), fetch, first.signal);
   const staying = cache.get(anImage(), fetch, never);
-  while (seen.length === 0) await sleep(1);
+  await until('it is being fetched', () => seen.length > 0);
 
   first.abort('deleted');
   await assert.rejects(leaving, Aborted);
@@ -67,7 +67,7 @@ test('a fetch goes on while one guest still waits, and ends when the last one le
   const other = aFetch();
   const last = new AbortController();
   const alone = cache.get(anImage({ checksum: 'b'.repeat(64) }), other.fetch, last.signal);
-  while (other.seen.length === 0) await sleep(1);
+  await until('it is being fetched', () => other.seen.length > 0);
   last.abort('deleted');
   await assert.rejects(alone, Aborted);
   assert.equal(other.seen[0]?.aborted, true);
@@ -78,7 +78,7 @@ test('who comes right after the last one left starts a fetch of their own', asyn
   const { fetch, seen } = aFetch();
   const gone = new AbortController();
   const leaving = cache.get(anImage(), fetch, gone.signal);
-  while (seen.length === 0) await sleep(1);
+  await until('it is being fetched', () => seen.length > 0);
 
   gone.abort('deleted');
   await assert.rejects(leaving, Aborted);
@@ -130,7 +130,7 @@ test('two daemons that fetch the same image end with one whole file', async (t) 
     new ImageCache(dir).get(anImage(), one.fetch, never),
     new ImageCache(dir).get(anImage(), other.fetch, never),
   ];
-  while (one.seen.length + other.seen.length < 2) await sleep(1);
+  await until('both fetch', () => one.seen.length + other.seen.length === 2);
   one.go();
   other.go();
   const [first, second] = await Promise.all(both);

@@ -1,14 +1,14 @@
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
-import { sleep } from '../../../../src/common/clock.ts';
 import { adminContext } from '../../../../src/common/context.ts';
-import { volumeById, ec2VolumeId, type Volume } from '../../../../src/common/db/volumes.ts';
+import { volumeById, ec2VolumeId } from '../../../../src/common/db/volumes.ts';
 import { attachmentOfVolume } from '../../../../src/common/db/volume_attachments.ts';
 import { Conflict, InvalidInput } from '../../../../src/common/errors.ts';
 import { PowerState } from '../../../../src/compute/logic/power_state.ts';
 import { aContext } from '../../../builders.ts';
 import { later } from '../../../clock.ts';
 import { aSmallCloud } from '../../../small_cloud.ts';
+import { until } from '../../../until.ts';
 
 const guestOf = (id: number): string => `instance-${id.toString(16).padStart(8, '0')}`;
 
@@ -17,39 +17,26 @@ async function aCloud(t: TestContext) {
   const cloud = await aSmallCloud(t);
   const compute = await cloud.computeHost('node1');
   const storage = await cloud.storageHost('stor1');
-  const until = async (id: number, status: string): Promise<Volume> => {
-    for (let look = 0; look < 2000; look++) {
-      const row = await volumeById(cloud.db, id, { deleted: true });
-      if ((row.deleted === 1 ? 'deleted' : row.status) === status) return row;
-      await sleep(5);
-    }
-    const row = await volumeById(cloud.db, id, { deleted: true });
-    throw new Error(`${ec2VolumeId(id)} is ${row.status} (${row.fault}), not ${status}`);
-  };
+  const exports = () => Object.keys(storage.driver.store.exports);
   return {
     ...cloud,
     compute,
     storage,
-    untilVolume: until,
     async instance() {
       const id = await cloud.launch();
       await cloud.until(id, 'active');
       return id;
     },
-    async volume(over: { snapshot_id?: number; size?: number } = {}) {
-      const { id } = await cloud.volumes.create(aContext(), { size: 1, ...over });
-      await until(id, 'available');
-      return id;
-    },
     /** Serials that a guest has. */
     has: (id: number) => compute.driver.guests.get(guestOf(id))?.volumes,
     /** Volumes that somebody may reach. */
-    exports: () => Object.keys(storage.driver.store.exports),
-    async untilExports(wanted: readonly string[]) {
-      for (let look = 0; look < 2000 && String(Object.keys(storage.driver.store.exports)) !== String(wanted); look++)
-        await sleep(5);
-      assert.deepEqual(Object.keys(storage.driver.store.exports), wanted);
-    },
+    exports,
+    untilNoExports: () =>
+      until(
+        'nothing is exported',
+        () => exports().length === 0,
+        () => exports().join(),
+      ),
   };
 }
 
@@ -69,7 +56,7 @@ test('an attached volume is in-use, its guest has it, and a detached one is avai
   await cloud.volumes.detach(aContext(), { volume_id });
   await cloud.untilVolume(volume_id, 'available');
   assert.deepEqual(cloud.has(instance), []);
-  await cloud.untilExports([]);
+  await cloud.untilNoExports();
   const story = await cloud.story(instance);
   assert.ok(story.includes('volume attached') && story.includes('volume detached'), String(story));
 });
@@ -122,7 +109,7 @@ test('an attach that cannot work leaves the volume available with the reason, an
 
   assert.equal(fault, 'not attached: no free slot for another disk');
   assert.equal(await attachmentOfVolume(cloud.db, volume_id), undefined);
-  await cloud.untilExports([]);
+  await cloud.untilNoExports();
   cloud.compute.driver.beforeAttach = async () => undefined;
   await cloud.volumes.attach(aContext(), { volume_id, instance });
   assert.equal((await cloud.untilVolume(volume_id, 'in-use')).fault, null);
@@ -146,11 +133,10 @@ test('a guest that does not let go keeps its volume, with the reason; by force i
 
   await cloud.volumes.detach(aContext(), { volume_id, force: true });
   await cloud.untilVolume(volume_id, 'available');
-  await cloud.untilExports([]);
+  await cloud.untilNoExports();
   cloud.compute.driver.beforeDetach = async () => undefined;
   await cloud.compute.manager.periodicTasks(adminContext());
-  for (let look = 0; look < 2000 && cloud.has(instance)?.length; look++) await sleep(5);
-  assert.deepEqual(cloud.has(instance), [], 'the dead disk goes when it can');
+  await until('the dead disk goes when it can', () => cloud.has(instance)?.length === 0);
 });
 
 test('what a killed nova-compute left between guest and database is put right when it starts again', async (t) => {
@@ -164,8 +150,11 @@ test('what a killed nova-compute left between guest and database is put right wh
 
   await cloud.computeHost('node1', {}, cloud.compute.driver);
 
-  for (let look = 0; look < 2000 && String(cloud.has(instance)) !== ec2VolumeId(lost); look++) await sleep(5);
-  assert.deepEqual(cloud.has(instance), [ec2VolumeId(lost)]);
+  await until(
+    'the guest has what it had',
+    () => String(cloud.has(instance)) === ec2VolumeId(lost),
+    () => `it has ${String(cloud.has(instance))}`,
+  );
   assert.equal((await volumeById(cloud.db, lost)).status, 'in-use');
   assert.equal((await volumeById(cloud.db, stray)).status, 'available');
 });
@@ -189,7 +178,7 @@ test('a terminated instance lets its volumes go, and those that were to go with 
 
   await cloud.untilVolume(kept, 'available');
   await cloud.untilVolume(made, 'deleted');
-  await cloud.untilExports([]);
+  await cloud.untilNoExports();
   assert.deepEqual(Object.keys(cloud.storage.driver.store.volumes), ['volume-00000001']);
 });
 
@@ -197,8 +186,7 @@ test('an instance boots from a volume made of a snapshot, without an image, as s
   const cloud = await aCloud(t);
   const source = await cloud.volume();
   const snapshot = await cloud.volumes.snapshots.create(aContext(), { volume_id: source });
-  const taken = async () => (await cloud.volumes.snapshots.get(aContext(), snapshot.id)).status === 'available';
-  for (let look = 0; look < 2000 && !(await taken()); look++) await sleep(5);
+  await cloud.untilSnapshot(snapshot.id, 'available');
   const specs: (boolean | null)[] = [];
   cloud.compute.driver.beforeSpawn = async ({ image, volumes }) => void specs.push(image === null, volumes[0]!.boot);
 
@@ -234,7 +222,7 @@ test('a launch that fails gives back the volumes that were there, and those made
 
   for (const made of [there + 1, there + 2]) await cloud.untilVolume(made, 'deleted');
   await cloud.untilVolume(there, 'available');
-  await cloud.untilExports([]);
+  await cloud.untilNoExports();
   await cloud.api.terminate(aContext(), instance);
   await cloud.until(instance, 'deleted');
   assert.equal((await volumeById(cloud.db, there)).status, 'available');
@@ -269,7 +257,7 @@ test('so does a launch whose host went down for good', async (t) => {
 
   for (const made of [there + 1, there + 2]) await cloud.untilVolume(made, 'deleted');
   await cloud.untilVolume(there, 'available');
-  await cloud.untilExports([]);
+  await cloud.untilNoExports();
 });
 
 test('a volume that cannot be made is the reason why its launch fails, and a deletion ends the wait', async (t) => {

@@ -16,6 +16,7 @@ import {
 import { PowerState } from '../../../../src/compute/logic/power_state.ts';
 import { aContext } from '../../../builders.ts';
 import { aSmallCloud, type SmallCloud } from '../../../small_cloud.ts';
+import { until } from '../../../until.ts';
 
 const ctx = aContext();
 
@@ -50,11 +51,8 @@ async function neverCopied(operation: string, _name: string, signal: AbortSignal
 }
 
 /** Once nothing waits or runs on the volume any more. */
-async function settled(cloud: SmallCloud, volume_id: number): Promise<void> {
-  for (let look = 0; await hasOpenJob(cloud.db, `volume:${volume_id}`); look++) {
-    assert.ok(look < 12_000, 'the jobs of the volume do not end');
-    await sleep(5);
-  }
+async function settled({ db }: SmallCloud, volume_id: number): Promise<void> {
+  await until('the jobs of the volume have ended', async () => !(await hasOpenJob(db, `volume:${volume_id}`)));
 }
 
 test('a volume is made, attached, detached and deleted, and nothing of it is left', async (t) => {

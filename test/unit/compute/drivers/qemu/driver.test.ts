@@ -3,13 +3,13 @@ import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
-import { sleep } from '../../../../../src/common/clock.ts';
 import { Aborted, ProcessExecutionError } from '../../../../../src/common/errors.ts';
 import { Flags } from '../../../../../src/common/flags.ts';
 import { silentLog } from '../../../../../src/common/log.ts';
 import { QemuDriver } from '../../../../../src/compute/drivers/qemu/driver.ts';
 import { PowerState } from '../../../../../src/compute/logic/power_state.ts';
 import { tempDir } from '../../../../rigs/tmp.ts';
+import { until } from '../../../../until.ts';
 import { aGuestSpec } from '../specs.ts';
 
 const uuid = '00000000-0000-4000-8000-000000000001';
@@ -29,7 +29,7 @@ test('a guest whose console cannot be cut and one whose QEMU does not answer are
   const argv = ['-c', 'while :; do sleep 1; done', '-daemonize', '-pidfile', join(hangs, 'qemu.pid')];
   const qemu = spawn('/bin/sh', argv, { stdio: 'ignore' });
   t.after(() => qemu.kill('SIGKILL'));
-  while (!readFileSync(`/proc/${qemu.pid}/cmdline`, 'utf8').includes('-daemonize')) await sleep(5);
+  await until('it runs', () => readFileSync(`/proc/${qemu.pid}/cmdline`, 'utf8').includes('-daemonize'));
   const driver = new QemuDriver({ flags: Flags.of({ instances_path }), log: silentLog });
 
   assert.deepEqual(await driver.listInstances(), [
@@ -61,7 +61,7 @@ async function aHangingStart(t: TestContext) {
   const deletion = new AbortController();
   const spawned = driver.spawn(spec, async () => undefined, deletion.signal);
   spawned.catch(() => undefined);
-  while (!existsSync(join(folder, 'daemon'))) await new Promise(setImmediate);
+  await until('its daemon is there', () => existsSync(join(folder, 'daemon')));
   const state = async () => (await driver.getInfo(spec.name)).state;
   return { spawned, deletion, state };
 }
