@@ -1,6 +1,7 @@
 import { after, type TestContext } from 'node:test';
 import { connectDb, type NovaDb } from '../../../../src/common/db/connect.ts';
 import { syncDb } from '../../../../src/common/db/migrate.ts';
+import { credentialsContract } from '../../../credentials_contract.ts';
 import { peopleContract } from '../../../people_contract.ts';
 import { needs } from '../../../rigs/needs.ts';
 import { startPostgres } from '../../../rigs/postgres.ts';
@@ -16,3 +17,4 @@ async function aPostgresDatabase(t: TestContext): Promise<NovaDb> {
 }
 
 peopleContract('PostgreSQL', aPostgresDatabase, skip);
+credentialsContract('PostgreSQL', aPostgresDatabase, skip);
