@@ -28,6 +28,7 @@ const nobody_skip = needs('root', 'qemu-system-x86_64', 'setpriv', 'nsenter', 'u
 async function aMachine(scope: Scope): Promise<{ host: Host; state: string; env: Record<string, string> }> {
   await guestImage(console.log); // fetched here, since the test host has no way out
   const host = await startHost(scope, 'start');
+  await host.exec(['sysctl', '-qw', 'net.ipv4.ip_forward=0']); // else as the machine outside has it
   const state = join(host.dir, 'state');
   mkdirSync(state);
   return { host, state, env: { NOVA_STATE_DIR: state } };
