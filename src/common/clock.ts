@@ -15,6 +15,7 @@ export async function sleep(ms: number, signal?: AbortSignal): Promise<void> {
 /** Waits for `work`, but not longer than `ms`. */
 export async function atMost(ms: number, work: Promise<unknown> | undefined): Promise<void> {
   const patience = new AbortController();
-  await Promise.race([work, sleep(ms, patience.signal).catch(() => undefined)]);
+  const late = sleep(ms, patience.signal).catch(() => undefined); // ended by us below, when the work was in time
+  await Promise.race([work, late]);
   patience.abort();
 }

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { setMaxListeners } from 'node:events';
 
 /** Who asks, and for which request: goes with every call, cast, event and log line. */
 export interface RequestContext {
@@ -15,7 +16,14 @@ export interface RequestContext {
   readonly signal: AbortSignal;
 }
 
-const never = new AbortController().signal;
+/** For a signal that the whole process waits by: of its eleventh listener Node would warn as of a leak. */
+export function abortOfMany(): AbortController {
+  const abort = new AbortController();
+  setMaxListeners(0, abort.signal);
+  return abort;
+}
+
+const never = abortOfMany().signal;
 
 export function makeContext(over: Partial<RequestContext> = {}): RequestContext {
   return {

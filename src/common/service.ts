@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { atMost, clock, sleep } from './clock.ts';
 import { ClockWatch } from './clock_watch.ts';
-import { adminContext, type RequestContext } from './context.ts';
+import { abortOfMany, adminContext, type RequestContext } from './context.ts';
 import { nameFlags, serviceFlags, coreFlags } from './core_flags.ts';
 import { atStart } from './db/at_start.ts';
 import type { CastHint, NovaDb } from './db/connect.ts';
@@ -62,7 +62,7 @@ export class Service<T extends RpcInterface<T>> implements Running {
   readonly #o: ServiceOptions<T>;
   readonly #flags: FlagValues<typeof serviceFlags>;
   readonly #incarnation = randomUUID();
-  readonly #stop = new AbortController();
+  readonly #stop = abortOfMany();
   readonly #loops: Promise<void>[] = [];
   readonly #clock: ClockWatch;
   #stopping = false;

@@ -90,7 +90,7 @@ export class Turns {
   #last: Promise<unknown> = Promise.resolve();
   take<T>(task: () => Promise<T>): Promise<T> {
     const turn = this.#last.then(task);
-    this.#last = turn.catch(() => undefined);
+    this.#last = turn.catch(() => undefined); // its caller has the failure; here is only the order
     return turn;
   }
 }

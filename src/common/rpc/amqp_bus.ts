@@ -129,7 +129,8 @@ export class AmqpBus implements RpcBus {
         if (why.message !== told) log.warn({ why: why.message, err }, 'message broker not reached, trying on');
         told = why.message;
         const wait_s = Math.min(retry_interval_s + retry_backoff_s * (attempt - 1), RETRY_CAP_S);
-        await sleep(wait_s * 1000 * (0.5 + Math.random() / 2), this.#stop.signal).catch(() => undefined);
+        const waited = sleep(wait_s * 1000 * (0.5 + Math.random() / 2), this.#stop.signal);
+        await waited.catch(() => undefined); // ended by close(), which the next line sees
         if (this.#closing) throw new RpcUnavailable('the bus is closed', { cause: err });
       }
     }
