@@ -1,35 +1,24 @@
 import assert from 'node:assert/strict';
-import { test, type TestContext } from 'node:test';
 import { addRole, authFlags } from '../src/common/auth/access.ts';
 import { DbAuthenticator } from '../src/common/auth/db_authenticator.ts';
 import { createKeyPair, importKeyPair } from '../src/common/auth/key_pairs.ts';
 import { DbTokens } from '../src/common/auth/tokens.ts';
 import { clock } from '../src/common/clock.ts';
-import { writing, type NovaDb } from '../src/common/db/connect.ts';
+import { writing } from '../src/common/db/connect.ts';
 import { deleteKeyPair, getKeyPair } from '../src/common/db/key_pairs.ts';
 import { addMember, createProject, getProject, removeMember } from '../src/common/db/projects.ts';
 import { AuthFailure, InvalidInput, KeyPairExists, KeyPairNotFound, UserNotFound } from '../src/common/errors.ts';
 import { Flags } from '../src/common/flags.ts';
 import { aProject, aUser } from './builders.ts';
+import { contractOf, type Database } from './databases.ts';
 
 const rules = Flags.of().read(authFlags);
 const RSA =
   'ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAAAQQDYV6nUxAAqKIBHPmcU2QTsu2JsJXVbEgsgOu4dj0YEyRqEHOnYQVlOAoNeJdKNFhcWyIbDXjxP2UWTTFIBHOCB me';
 
 /** What holds of key pairs, access keys and tokens, on every database. */
-export function credentialsContract(
-  name: string,
-  database: (t: TestContext) => Promise<NovaDb>,
-  skip: string | false = false,
-) {
-  const it = (sentence: string, run: (db: NovaDb, t: TestContext) => Promise<void>): void =>
-    void test(`${name}: ${sentence}`, { skip }, async (t) => run(await database(t), t));
-  /** One write transaction. */
-  const write = <A extends unknown[], R>(
-    db: NovaDb,
-    work: (tx: Parameters<Parameters<typeof writing<R>>[1]>[0], ...args: A) => Promise<R>,
-    ...args: A
-  ): Promise<R> => writing(db, (tx) => work(tx, ...args));
+export function credentialsContract(database: Database): void {
+  const it = contractOf(database);
 
   // --------------------------------------------------------------- key pairs
 
@@ -71,7 +60,7 @@ export function credentialsContract(
     const authenticator = () => new DbAuthenticator({ db, flags: Flags.of() });
 
     await assert.rejects(authenticator().identify('ann-access'), AuthFailure);
-    await write(db, createProject, { name: 'ann', manager: 'ann' });
+    await writing(db, (tx) => createProject(tx, { name: 'ann', manager: 'ann' }));
 
     assert.equal((await authenticator().identify('ann-access')).project_id, 'ann');
     assert.deepEqual(await authenticator().identify('ann-access:apollo'), {
@@ -107,10 +96,10 @@ export function credentialsContract(
   it('who is removed from a project is refused there', async (db) => {
     await aProject(db, 'apollo', 'ann');
     await aUser(db, 'bob');
-    await write(db, addMember, 'apollo', 'bob');
+    await writing(db, (tx) => addMember(tx, 'apollo', 'bob'));
     assert.equal((await new DbAuthenticator({ db, flags: Flags.of() }).identify('bob-access:apollo')).user_id, 'bob');
 
-    await write(db, removeMember, 'apollo', 'bob');
+    await writing(db, (tx) => removeMember(tx, 'apollo', 'bob'));
 
     await assert.rejects(new DbAuthenticator({ db, flags: Flags.of() }).identify('bob-access:apollo'), AuthFailure);
   });
@@ -155,7 +144,7 @@ export function credentialsContract(
     assert.ok(!JSON.stringify(rows).includes(token));
   });
 
-  it('a token ends after --auth_token_ttl, and its row goes', async (db, t) => {
+  it('a token ends after --auth_token_ttl, and its row goes', async (db, _all, t) => {
     await aProject(db, 'apollo', 'ann');
     const tokens = () => new DbTokens({ db, flags: Flags.of({ auth_token_ttl: 60 }) });
     const { token } = await tokens().issue('ann', 'ann-access', null);

@@ -1,9 +1,8 @@
 import assert from 'node:assert/strict';
-import { test, type TestContext } from 'node:test';
 import { activeRoles, addRole, authFlags, hasRole, standingOf } from '../src/common/auth/access.ts';
 import { importKeyPair } from '../src/common/auth/key_pairs.ts';
 import { DbTokens } from '../src/common/auth/tokens.ts';
-import { writing, type NovaDb } from '../src/common/db/connect.ts';
+import { writing } from '../src/common/db/connect.ts';
 import { deleteImageRow, ec2ImageId } from '../src/common/db/images.ts';
 import { listKeyPairs } from '../src/common/db/key_pairs.ts';
 import {
@@ -31,25 +30,15 @@ import {
 } from '../src/common/errors.ts';
 import { Flags } from '../src/common/flags.ts';
 import { anImage, anInstance, aProject, aUser } from './builders.ts';
+import { contractOf, type Database } from './databases.ts';
 
 const rules = Flags.of().read(authFlags);
 const RSA =
   'ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAAAQQDYV6nUxAAqKIBHPmcU2QTsu2JsJXVbEgsgOu4dj0YEyRqEHOnYQVlOAoNeJdKNFhcWyIbDXjxP2UWTTFIBHOCB me';
 
 /** What holds of users, projects, roles and quotas, on every database. */
-export function peopleContract(
-  name: string,
-  database: (t: TestContext) => Promise<NovaDb>,
-  skip: string | false = false,
-) {
-  const it = (sentence: string, run: (db: NovaDb, t: TestContext) => Promise<void>): void =>
-    void test(`${name}: ${sentence}`, { skip }, async (t) => run(await database(t), t));
-  /** One write transaction. */
-  const write = <A extends unknown[], R>(
-    db: NovaDb,
-    work: (tx: Parameters<Parameters<typeof writing<R>>[1]>[0], ...args: A) => Promise<R>,
-    ...args: A
-  ): Promise<R> => writing(db, (tx) => work(tx, ...args));
+export function peopleContract(database: Database): void {
+  const it = contractOf(database);
 
   // ------------------------------------------------------------------- users
 
@@ -88,27 +77,33 @@ export function peopleContract(
     await aUser(db, 'ann', { is_admin: true });
     await aUser(db, 'bob');
 
-    await write(db, modifyUser, 'ann', { secret_key: 'new', is_admin: false });
+    await writing(db, (tx) => modifyUser(tx, 'ann', { secret_key: 'new', is_admin: false }));
 
     const { access_key, secret_key, is_admin } = await getUser(db, 'ann');
     assert.deepEqual(
       { access_key, secret_key, is_admin },
       { access_key: 'ann-access', secret_key: 'new', is_admin: 0 },
     );
-    await assert.rejects(write(db, modifyUser, 'ann', { access_key: 'bob-access' }), Conflict);
-    await assert.rejects(write(db, modifyUser, 'eve', { is_admin: true }), UserNotFound);
+    await assert.rejects(
+      writing(db, (tx) => modifyUser(tx, 'ann', { access_key: 'bob-access' })),
+      Conflict,
+    );
+    await assert.rejects(
+      writing(db, (tx) => modifyUser(tx, 'eve', { is_admin: true })),
+      UserNotFound,
+    );
   });
 
   it('a deleted user leaves no membership, role, key pair or token to the next one of that name', async (db) => {
     await aProject(db, 'apollo', 'ann');
     await aUser(db, 'bob');
-    await write(db, addMember, 'apollo', 'bob');
+    await writing(db, (tx) => addMember(tx, 'apollo', 'bob'));
     await addRole(db, rules, { user: 'bob', role: 'sysadmin', project: null });
     await addRole(db, rules, { user: 'bob', role: 'sysadmin', project: 'apollo' });
     await importKeyPair(db, 'bob', 'laptop', RSA);
     const { token } = await new DbTokens({ db, flags: Flags.of() }).issue('bob', 'bob-access', null);
 
-    await write(db, deleteUser, 'bob');
+    await writing(db, (tx) => deleteUser(tx, 'bob'));
     await aUser(db, 'bob');
 
     const standing = await standingOf(db, 'bob', 'apollo');
@@ -116,14 +111,20 @@ export function peopleContract(
     assert.deepEqual(standing.held, { global: [], project: [] });
     assert.deepEqual(await listKeyPairs(db, 'bob'), []);
     await assert.rejects(new DbTokens({ db, flags: Flags.of() }).check(token, null), AuthFailure);
-    await assert.rejects(write(db, deleteUser, 'eve'), UserNotFound);
+    await assert.rejects(
+      writing(db, (tx) => deleteUser(tx, 'eve')),
+      UserNotFound,
+    );
   });
 
   it('a user who manages a project is not deleted, and nothing of it changes', async (db) => {
     await aProject(db, 'apollo', 'ann');
     await importKeyPair(db, 'ann', 'laptop', RSA);
 
-    await assert.rejects(write(db, deleteUser, 'ann'), /ann manages apollo/);
+    await assert.rejects(
+      writing(db, (tx) => deleteUser(tx, 'ann')),
+      /ann manages apollo/,
+    );
 
     assert.equal((await getUser(db, 'ann')).id, 'ann');
     assert.equal((await listKeyPairs(db, 'ann')).length, 1);
@@ -134,7 +135,7 @@ export function peopleContract(
   it("a project's manager is a member, its description defaults to its name", async (db) => {
     await aUser(db, 'ann');
 
-    await write(db, createProject, { name: 'web', manager: 'ann' });
+    await writing(db, (tx) => createProject(tx, { name: 'web', manager: 'ann' }));
 
     const { description, project_manager } = await getProject(db, 'web');
     assert.deepEqual({ description, project_manager }, { description: 'web', project_manager: 'ann' });
@@ -148,9 +149,18 @@ export function peopleContract(
   it('a project of unknown people or of a taken name is refused whole', async (db) => {
     await aProject(db, 'apollo', 'ann');
 
-    await assert.rejects(write(db, createProject, { name: 'web', manager: 'eve' }), UserNotFound);
-    await assert.rejects(write(db, createProject, { name: 'web', manager: 'ann', members: ['eve'] }), UserNotFound);
-    await assert.rejects(write(db, createProject, { name: 'apollo', manager: 'ann' }), ProjectExists);
+    await assert.rejects(
+      writing(db, (tx) => createProject(tx, { name: 'web', manager: 'eve' })),
+      UserNotFound,
+    );
+    await assert.rejects(
+      writing(db, (tx) => createProject(tx, { name: 'web', manager: 'ann', members: ['eve'] })),
+      UserNotFound,
+    );
+    await assert.rejects(
+      writing(db, (tx) => createProject(tx, { name: 'apollo', manager: 'ann' })),
+      ProjectExists,
+    );
     assert.deepEqual(
       (await listProjects(db)).map((project) => project.id),
       ['apollo'],
@@ -161,26 +171,32 @@ export function peopleContract(
     await aProject(db, 'apollo', 'ann');
     await aUser(db, 'bob');
 
-    await write(db, modifyProject, 'apollo', { manager: 'bob' });
+    await writing(db, (tx) => modifyProject(tx, 'apollo', { manager: 'bob' }));
 
     assert.deepEqual(await projectMembers(db, 'apollo'), ['ann', 'bob']);
-    await assert.rejects(write(db, removeMember, 'apollo', 'bob'), /bob manages apollo/);
-    await write(db, removeMember, 'apollo', 'ann');
+    await assert.rejects(
+      writing(db, (tx) => removeMember(tx, 'apollo', 'bob')),
+      /bob manages apollo/,
+    );
+    await writing(db, (tx) => removeMember(tx, 'apollo', 'ann'));
     assert.deepEqual(await projectMembers(db, 'apollo'), ['bob']);
   });
 
   it('a project with instances is not deleted; without, its roles and quotas go with it', async (db) => {
     await aProject(db, 'apollo', 'ann');
     await addRole(db, rules, { user: 'ann', role: 'netadmin', project: 'apollo' });
-    await write(db, setQuota, 'apollo', 'instances', 3);
+    await writing(db, (tx) => setQuota(tx, 'apollo', 'instances', 3));
     const id = await anInstance(db);
-    await assert.rejects(write(db, deleteProject, 'apollo'), /apollo has 1 instances/);
+    await assert.rejects(
+      writing(db, (tx) => deleteProject(tx, 'apollo')),
+      /apollo has 1 instances/,
+    );
     await db.updateTable('instances').set({ deleted: 1 }).where('id', '=', id).execute();
 
-    await write(db, deleteProject, 'apollo');
+    await writing(db, (tx) => deleteProject(tx, 'apollo'));
 
     await assert.rejects(getProject(db, 'apollo'), ProjectNotFound);
-    await write(db, createProject, { name: 'apollo', manager: 'ann' });
+    await writing(db, (tx) => createProject(tx, { name: 'apollo', manager: 'ann' }));
     assert.equal((await projectQuota(db, Flags.of().read(quotaFlags), 'apollo')).instances, 10);
     assert.deepEqual((await standingOf(db, 'ann', 'apollo')).held.project, []);
   });
@@ -196,8 +212,8 @@ export function peopleContract(
       .values({ ...rule, parent_group_id: open?.id ?? 0, created_at: '2011-04-15T00:00:00.000Z' })
       .execute();
 
-    await write(db, deleteProject, 'apollo');
-    await write(db, createProject, { name: 'apollo', manager: 'ann' });
+    await writing(db, (tx) => deleteProject(tx, 'apollo'));
+    await writing(db, (tx) => createProject(tx, { name: 'apollo', manager: 'ann' }));
 
     assert.deepEqual(await groupsOfProject(db, 'apollo'), []);
     assert.deepEqual(await db.selectFrom('security_group_rules').select('id').where('deleted', '=', 0).execute(), []);
@@ -210,20 +226,23 @@ export function peopleContract(
     const kernel = await anImage(db, { container_format: 'aki', status: 'error' });
     await anImage(db, { project_id: 'gemini' });
 
-    await assert.rejects(write(db, deleteProject, 'apollo'), {
-      name: 'Conflict',
-      message: `apollo has 2 images: delete them first: ${ec2ImageId(id)}, ${ec2ImageId(kernel, 'aki')}`,
-    });
+    await assert.rejects(
+      writing(db, (tx) => deleteProject(tx, 'apollo')),
+      {
+        name: 'Conflict',
+        message: `apollo has 2 images: delete them first: ${ec2ImageId(id)}, ${ec2ImageId(kernel, 'aki')}`,
+      },
+    );
     for (const image of [id, kernel]) await deleteImageRow(db, image);
-    await write(db, deleteProject, 'apollo');
+    await writing(db, (tx) => deleteProject(tx, 'apollo'));
   });
 
   it('a user deleted while a project is made for it leaves no project without a manager', async (db) => {
     for (let i = 0; i < 20; i++) {
       await aUser(db, `u${i}`);
       await Promise.allSettled([
-        write(db, createProject, { name: `p${i}`, manager: `u${i}` }),
-        write(db, deleteUser, `u${i}`),
+        writing(db, (tx) => createProject(tx, { name: `p${i}`, manager: `u${i}` })),
+        writing(db, (tx) => deleteUser(tx, `u${i}`)),
       ]);
     }
     for (const project of await listProjects(db)) assert.ok(await findUser(db, project.project_manager), project.id);
@@ -253,7 +272,7 @@ export function peopleContract(
   it('sysadmin needs both the global and the project role', async (db) => {
     await aProject(db, 'apollo', 'ann');
     await aUser(db, 'bob');
-    await write(db, addMember, 'apollo', 'bob');
+    await writing(db, (tx) => addMember(tx, 'apollo', 'bob'));
     const acts = async () => hasRole(await standingOf(db, 'bob', 'apollo'), 'sysadmin', rules);
 
     await addRole(db, rules, { user: 'bob', role: 'sysadmin', project: 'apollo' });
@@ -272,12 +291,15 @@ export function peopleContract(
     await aProject(db, 'apollo');
     const flags = Flags.of({ quota_cores: -1, quota_volumes: 7 }).read(quotaFlags);
 
-    await write(db, setQuota, 'apollo', 'instances', 5);
-    await write(db, setQuota, 'apollo', 'instances', 2);
-    await write(db, setQuota, 'apollo', 'ram', null);
+    await writing(db, (tx) => setQuota(tx, 'apollo', 'instances', 5));
+    await writing(db, (tx) => setQuota(tx, 'apollo', 'instances', 2));
+    await writing(db, (tx) => setQuota(tx, 'apollo', 'ram', null));
 
     const { instances, cores, ram, volumes } = await projectQuota(db, flags, 'apollo');
     assert.deepEqual({ instances, cores, ram, volumes }, { instances: 2, cores: null, ram: null, volumes: 7 });
-    await assert.rejects(write(db, setQuota, 'eve', 'instances', 1), ProjectNotFound);
+    await assert.rejects(
+      writing(db, (tx) => setQuota(tx, 'eve', 'instances', 1)),
+      ProjectNotFound,
+    );
   });
 }

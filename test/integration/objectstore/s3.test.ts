@@ -5,17 +5,12 @@ import { after, test } from 'node:test';
 import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { anObjectStore } from './an_object_store.ts';
-import { ask, send, sign, signedChunks } from './s3_request.ts';
+import { ask, bucketsOf, send, sign, signedChunks } from './s3_request.ts';
 
 // Expected answers: objectstore-and-images.md, section 7 (Nova 2011), and AWS where Nova had nothing.
 
 const store = await anObjectStore({ after });
-let buckets = 0;
-async function aBucket(as = 'ann'): Promise<string> {
-  const name = `bucket-${++buckets}`;
-  assert.equal((await ask(store, 'PUT', `/${name}`, { as })).status, 200);
-  return name;
-}
+const aBucket = bucketsOf(store);
 const md5 = (text: string | Buffer): string => createHash('md5').update(text).digest('hex');
 const keysOf = (xml: string): string[] => [...xml.matchAll(/<Key>([^<]*)<\/Key>/g)].map((match) => match[1] as string);
 

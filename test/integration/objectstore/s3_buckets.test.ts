@@ -1,17 +1,12 @@
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
 import { anObjectStore } from './an_object_store.ts';
-import { ask } from './s3_request.ts';
+import { ask, bucketsOf } from './s3_request.ts';
 
 // Expected answers: objectstore-and-images.md, section 7 (Nova 2011), and AWS where Nova had nothing.
 
 const store = await anObjectStore({ after });
-let made = 0;
-async function aBucket(as = 'ann'): Promise<string> {
-  const name = `bucket-${++made}`;
-  assert.equal((await ask(store, 'PUT', `/${name}`, { as })).status, 200);
-  return name;
-}
+const aBucket = bucketsOf(store);
 
 test('a bucket is made, listed with its date, refused a second time with 403, and deleted', async () => {
   const b = await aBucket();

@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict';
 import { createHash, createHmac } from 'node:crypto';
 import { once } from 'node:events';
 import { request, type IncomingMessage } from 'node:http';
@@ -116,4 +117,14 @@ export function signedChunks(first: Signed, chunks: readonly string[], trailers:
   if (lines.length > 0)
     body += `x-amz-trailer-signature:${next('AWS4-HMAC-SHA256-TRAILER', sha256(lines.map((line) => `${line}\n`).join('')))}\r\n`;
   return `${body}\r\n`;
+}
+
+/** Makes buckets with names of their own. */
+export function bucketsOf(store: At): (as?: string) => Promise<string> {
+  let made = 0;
+  return async (as = 'ann') => {
+    const name = `bucket-${++made}`;
+    assert.equal((await ask(store, 'PUT', `/${name}`, { as })).status, 200);
+    return name;
+  };
 }

@@ -1,12 +1,11 @@
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
 import { test } from 'node:test';
-import { promisify } from 'node:util';
 import { createFloatingIps } from '../../../../src/common/db/floating_pool.ts';
 import { poolAddresses } from '../../../../src/network/logic/floating.ts';
 import { aFixedIp, anInstance, aNetwork } from '../../../builders.ts';
 import { needs } from '../../../rigs/needs.ts';
 import { anApi } from './an_api.ts';
+import { clientsOf } from './clients.ts';
 
 test(
   'the openstack and nova clients of today drive floating addresses and security groups',
@@ -17,19 +16,7 @@ test(
     await createFloatingIps(api.db, () => poolAddresses('203.0.113.5', []));
     const instance_id = await anInstance(api.db, { image_id: api.image });
     await aFixedIp(api.db, { network_id: await aNetwork(api.db), instance_id, address: '10.0.0.2' });
-    const env = {
-      PATH: process.env['PATH'],
-      HOME: '/dev/null',
-      PYTHONWARNINGS: 'ignore',
-      OS_AUTH_URL: `${api.identity}/v3`,
-      OS_USERNAME: 'ann',
-      OS_PASSWORD: 'ann-secret',
-      OS_PROJECT_NAME: 'apollo',
-      OS_USER_DOMAIN_NAME: 'Default',
-      OS_PROJECT_DOMAIN_NAME: 'Default',
-    };
-    const run = async (program: 'openstack' | 'nova', ...words: string[]) =>
-      (await promisify(execFile)(program, words, { env })).stdout.trim();
+    const { run } = clientsOf(api);
     const openstack = (words: string) => run('openstack', ...words.split(' '));
 
     assert.equal(await openstack('floating ip create nova -f value -c ip'), '203.0.113.5');

@@ -1,10 +1,9 @@
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
 import { test } from 'node:test';
-import { promisify } from 'node:util';
 import { aFixedIp, anInstance, aNetwork, aStorageHost } from '../../../builders.ts';
 import { needs } from '../../../rigs/needs.ts';
 import { anApi } from './an_api.ts';
+import { clientsOf } from './clients.ts';
 
 test(
   'the openstack client of today logs in, lists, launches, reboots and deletes',
@@ -14,22 +13,7 @@ test(
     await aStorageHost(api.db);
     const instance_id = await anInstance(api.db, { image_id: api.image });
     await aFixedIp(api.db, { network_id: await aNetwork(api.db), instance_id, address: '10.0.0.2' });
-    const env = {
-      PATH: process.env['PATH'],
-      HOME: '/dev/null',
-      OS_AUTH_URL: `${api.identity}/v3`,
-      OS_USERNAME: 'ann',
-      OS_PASSWORD: 'ann-secret',
-      OS_PROJECT_NAME: 'apollo',
-      OS_USER_DOMAIN_NAME: 'Default',
-      OS_PROJECT_DOMAIN_NAME: 'Default',
-    };
-    const openstack = async (...words: string[]) => {
-      const { stdout } = await promisify(execFile)('openstack', words, { env });
-      return stdout;
-    };
-    const json = async (...words: string[]) =>
-      JSON.parse(await openstack(...words, '-f', 'json')) as Record<string, string>[] & Record<string, string>;
+    const { openstack, json } = clientsOf(api);
 
     const listed = await json('server', 'list');
     assert.deepEqual(

@@ -1,10 +1,9 @@
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
 import { test } from 'node:test';
-import { promisify } from 'node:util';
 import { anImage, anInstance, aSnapshot, aVolume } from '../../../builders.ts';
 import { needs } from '../../../rigs/needs.ts';
 import { anApi, type Api } from './an_api.ts';
+import { clientsOf } from './clients.ts';
 
 /** Seven of everything, of which an answer holds three. */
 async function aCloud(api: Api): Promise<void> {
@@ -75,19 +74,7 @@ test(
   async (t) => {
     const api = await anApi(t, { osapi_max_limit: 3 });
     await aCloud(api);
-    const env = {
-      PATH: process.env['PATH'],
-      HOME: '/dev/null',
-      PYTHONWARNINGS: 'ignore',
-      OS_AUTH_URL: `${api.identity}/v3`,
-      OS_USERNAME: 'ann',
-      OS_PASSWORD: 'ann-secret',
-      OS_PROJECT_NAME: 'apollo',
-      OS_USER_DOMAIN_NAME: 'Default',
-      OS_PROJECT_DOMAIN_NAME: 'Default',
-    };
-    const run = async (program: string, ...words: string[]) =>
-      (await promisify(execFile)(program, words, { env })).stdout.trim();
+    const { run } = clientsOf(api);
     const seven = (name: string) => [1, 2, 3, 4, 5, 6, 7].map((n) => `'${name}${n}'`).join(', ');
 
     const listed = (await run('/usr/bin/python3', '-c', SDK)).split('\n');

@@ -1,12 +1,11 @@
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
 import { test, type TestContext } from 'node:test';
-import { promisify } from 'node:util';
 import { DbTokens } from '../../../../src/common/auth/tokens.ts';
 import { Flags } from '../../../../src/common/flags.ts';
 import { aProject, aVolume } from '../../../builders.ts';
 import { needs } from '../../../rigs/needs.ts';
 import { anApi } from './an_api.ts';
+import { clientsOf } from './clients.ts';
 
 /** With an administrator `root`, of project gemini. */
 async function aCloud(t: TestContext) {
@@ -88,19 +87,8 @@ test(
   async (t) => {
     const api = await aCloud(t);
     await api.db.updateTable('users').set({ is_admin: 1 }).where('id', '=', 'ann').execute();
-    const env = {
-      PATH: process.env['PATH'],
-      HOME: '/dev/null',
-      PYTHONWARNINGS: 'ignore',
-      OS_AUTH_URL: `${api.identity}/v3`,
-      OS_USERNAME: 'ann',
-      OS_PASSWORD: 'ann-secret',
-      OS_PROJECT_NAME: 'apollo',
-      OS_USER_DOMAIN_NAME: 'Default',
-      OS_PROJECT_DOMAIN_NAME: 'Default',
-    };
-    const run = async (program: string, words: string): Promise<string> =>
-      (await promisify(execFile)(program, words.split(' '), { env })).stdout.trim();
+    const clients = clientsOf(api);
+    const run = (program: string, words: string) => clients.run(program, ...words.split(' '));
 
     await run('openstack', 'quota set --instances 3 --volumes 4 --gigabytes -1 apollo');
     await run('nova', 'quota-update --cores 5 apollo');

@@ -1,12 +1,11 @@
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
 import { test, type TestContext } from 'node:test';
-import { promisify } from 'node:util';
 import { DbTokens } from '../../../../src/common/auth/tokens.ts';
 import { Flags } from '../../../../src/common/flags.ts';
 import { anInstance, aVolumeHost } from '../../../builders.ts';
 import { needs } from '../../../rigs/needs.ts';
 import { anApi } from './an_api.ts';
+import { clientsOf } from './clients.ts';
 
 /** A cloud with a nova-volume and a server `server`; what daemons would do, the test does by `now`. */
 async function aCloud(t: TestContext, flags: Record<string, unknown> = {}) {
@@ -200,19 +199,7 @@ test(
   { skip: needs('openstack') },
   async (t) => {
     const api = await aCloud(t);
-    const env = {
-      PATH: process.env['PATH'],
-      HOME: '/dev/null',
-      OS_AUTH_URL: `${api.identity}/v3`,
-      OS_USERNAME: 'ann',
-      OS_PASSWORD: 'ann-secret',
-      OS_PROJECT_NAME: 'apollo',
-      OS_USER_DOMAIN_NAME: 'Default',
-      OS_PROJECT_DOMAIN_NAME: 'Default',
-    };
-    const openstack = async (...words: string[]) => (await promisify(execFile)('openstack', words, { env })).stdout;
-    const json = async (...words: string[]) =>
-      JSON.parse(await openstack(...words, '-f', 'json')) as Record<string, string>[] & Record<string, string>;
+    const { openstack, json } = clientsOf(api);
 
     const made = await json('volume', 'create', '--size', '1', '--property', 'tier=one', 'data');
     assert.deepEqual([made['id'], made['name'], made['status'], made['size']], ['1', 'data', 'creating', 1]);

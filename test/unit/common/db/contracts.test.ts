@@ -9,6 +9,8 @@ import { plansContract } from '../../../plans_contract.ts';
 import { projectNetworksContract } from '../../../project_networks_contract.ts';
 import { providerFwRulesContract } from '../../../provider_fw_rules_contract.ts';
 import { servicesContract } from '../../../services_contract.ts';
+import { credentialsContract } from '../../../credentials_contract.ts';
+import { peopleContract } from '../../../people_contract.ts';
 import { attachmentsContract } from '../../../attachments_contract.ts';
 import { volumesContract } from '../../../volumes_contract.ts';
 
@@ -25,4 +27,6 @@ for (const database of [sqliteInMemory, sqliteFile]) {
   providerFwRulesContract(database);
   volumesContract(database);
   attachmentsContract(database);
+  peopleContract(database);
+  credentialsContract(database);
 }
