@@ -56,7 +56,7 @@ const FAILURES: Readonly<Record<string, Failure>> = {
   EEXIST: { reason: 'its folder cannot be made', remedy: RIGHTS, lasting: true },
 };
 /** The pg module has no codes for these. */
-const LOST = /connection terminated|not queryable|timeout (exceeded|expired)|query read timeout/i;
+const LOST = /connection terminated|not queryable|timeout (exceeded|expired)|query read timeout|cached plan must not/i;
 
 /** An error of a database's driver as a DatabaseUnavailable with its cause, where it is one; else as it came. */
 export function databaseError(err: unknown): unknown {

@@ -93,6 +93,26 @@ test(
 );
 
 test(
+  'a statement that PostgreSQL has prepared fails in words when its table has changed, and is prepared anew',
+  { skip: needs('postgres') },
+  async (t) => {
+    const db = await connectDb(await (await startPostgres(t)).createNovaDatabase(), { max_connections: 1 });
+    atEnd(t, () => db.destroy());
+    await aProject(db, 'one', 'ann');
+    const project = () => db.selectFrom('projects').selectAll().where('id', '=', 'one').executeTakeFirst();
+    const prepared = async () =>
+      (await sql`select 1 from pg_prepared_statements where statement like '%from "projects" where%'`.execute(db)).rows;
+
+    for (let i = 0; i < 10; i++) await project();
+    assert.equal((await prepared()).length, 1);
+    await sql`alter table projects add column more text`.execute(db);
+
+    await assert.rejects(project(), away);
+    assert.equal((await project())?.id, 'one');
+  },
+);
+
+test(
   'SQLite on a full disk refuses writes in words, reads on, and writes again when there is space',
   { skip: needs('root', 'mount', 'umount') },
   async (t) => {
