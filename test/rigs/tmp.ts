@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 
@@ -44,6 +44,10 @@ function removeFolder(folder: string): void {
   if (!folders.delete(folder) || process.env['NOVA_TEST_KEEP']) return;
   rmSync(folder, { recursive: true, force: true, maxRetries: 5, retryDelay: 50 });
 }
+
+/** The names of all files in a folder and those below it. */
+export const filesIn = (folder: string): string[] =>
+  readdirSync(folder, { recursive: true, withFileTypes: true }).flatMap((one) => (one.isFile() ? [one.name] : []));
 
 /** The folder that holds package.json. */
 export function projectRoot(): string {

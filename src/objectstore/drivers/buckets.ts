@@ -5,7 +5,7 @@ import { isOwner, type BucketProject } from '../logic/bucket_owner.ts';
 import { errnoOf, noSuchBucket, S3Error } from '../logic/errors.ts';
 import { checkBucketName, keyOfFile } from '../logic/keys.ts';
 import { sortKeys } from '../logic/list.ts';
-import { isLongFile, type Layout } from './layout.ts';
+import { isLongFile, TICK_MS, type Layout } from './layout.ts';
 import { Locks } from './locks.ts';
 import { readSidecar } from './sidecars.ts';
 
@@ -27,8 +27,6 @@ interface Maker extends BucketProject {
 /** How long an owner is believed without a look at the disk, and how long sorted keys are kept for the next page. */
 const OWNER_MS = 1000;
 const KEYS_MS = 10_000;
-/** A folder changed this recently may change again without a new time: the kernel's clock has ticks of up to 10 ms. */
-const TICK_MS = 20;
 
 interface SortedKeys {
   keys: string[];

@@ -2,6 +2,10 @@ import { createHash, randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import { fileOfKey } from '../logic/keys.ts';
 
+/** What changed this recently may change again without a new time: the kernel's clock has ticks of up to 10 ms. */
+export const TICK_MS = 20;
+const TMP_FOLDERS = 16;
+
 /**
  * Where everything is under --buckets_path:
  *
@@ -9,20 +13,20 @@ import { fileOfKey } from '../logic/keys.ts';
  *   .nova/buckets/BUCKET/owner.json   the bucket's project; made first and whole, so it is what claims the name
  *                       /meta/FILE@T  what the bytes alone do not tell of an object (sidecars.ts)
  *                       /uploads/ID/  multipart uploads under way (uploads.ts)
- *   .nova/tmp/                        what is being written; renamed into place when complete
+ *   .nova/tmp/N/                      what is being written; renamed into place when complete
  *
  * A bucket's name never starts with a dot, so `.nova` is never one.
  */
 export class Layout {
   readonly root: string;
-  readonly tmp: string;
-  readonly #aside: string;
+  /** In turn: while a file is renamed out of one, which a disk can make long, others are made in the others. */
+  readonly tmp: readonly string[];
+  readonly #process = randomUUID();
   #written = 0;
 
   constructor(buckets_path: string) {
     this.root = buckets_path;
-    this.tmp = join(buckets_path, '.nova/tmp');
-    this.#aside = `${this.tmp}/${randomUUID()}-`;
+    this.tmp = Array.from({ length: TMP_FOLDERS }, (_, n) => join(buckets_path, `.nova/tmp/${n}`));
   }
 
   get about(): string {
@@ -45,7 +49,8 @@ export class Layout {
   }
   /** A name that no other write of any process has. */
   newFile(): string {
-    return this.#aside + this.#written++;
+    const n = this.#written++;
+    return `${this.tmp[n % TMP_FOLDERS]}/${this.#process}-${n}`;
   }
 }
 

@@ -1,5 +1,5 @@
 import { createHash, hash, type Hash } from 'node:crypto';
-import { closeSync, fstatSync, openSync, readSync, renameSync, statSync, writeSync, type Stats } from 'node:fs';
+import { closeSync, fstatSync, openSync, readSync, statSync, writeSync, type Stats } from 'node:fs';
 import {
   copyFile,
   constants,
@@ -14,6 +14,7 @@ import {
 import { checkConditions, type Conditions } from '../logic/conditions.ts';
 import { errnoOf, noSuchBucket, noSuchKey, S3Error } from '../logic/errors.ts';
 import { isLongFile, objectFile, type Layout } from './layout.ts';
+import { KeptObjects } from './kept_objects.ts';
 import { Locks } from './locks.ts';
 import {
   needsSidecar,
@@ -35,8 +36,12 @@ export interface ObjectInfo extends Attributes {
   etag: string;
   upload_id?: string;
 }
+export interface SmallObject {
+  readonly info: ObjectInfo;
+  readonly bytes: Buffer;
+}
 /** A small object comes whole; of a larger one the caller gets the open file, and closes it. */
-export type OpenObject = { info: ObjectInfo; bytes: Buffer } | { info: ObjectInfo; fd: number };
+export type OpenObject = SmallObject | { info: ObjectInfo; fd: number };
 
 export interface PutOptions extends Attributes {
   /** Called with the md5 of all bytes before the object is there; what it throws leaves the bucket as it was. */
@@ -120,6 +125,7 @@ async function writeAll(file: FileHandle, buffers: Buffer[], bytes: number): Pro
 export class Objects {
   readonly #layout: Layout;
   readonly #locks = new Locks();
+  readonly #kept = new KeptObjects<SmallObject>();
 
   constructor(layout: Layout) {
     this.#layout = layout;
@@ -175,8 +181,7 @@ export class Objects {
       const beside = needsSidecar(file, stat.size, sidecar);
       if (beside) writeSidecar(this.#layout, bucket, file, stat, sidecar);
       try {
-        if (stat.size > SMALL_BYTES) await rename(path, target);
-        else renameSync(path, target);
+        await rename(path, target); // never sync: over another file it waits until the disk has the new one's bytes
       } catch (err) {
         if (beside) removeSidecar(this.#layout, bucket, file, stat);
         throw errnoOf(err) === 'ENOENT' ? noSuchBucket(bucket) : err;
@@ -200,13 +205,17 @@ export class Objects {
    */
   open(bucket: string, key: string, wanted: (info: ObjectInfo) => boolean): OpenObject | null {
     const file = objectFile(key);
-    const fd = this.#openFile(bucket, key, file);
+    const path = this.#layout.object(bucket, file);
+    const kept = this.#kept.get(path);
+    if (kept) return wanted(kept.info) ? kept : null;
+    const fd = this.#openFile(bucket, key, path);
     let keep = false;
     try {
       const stat = fstatSync(fd);
       if (!stat.isFile()) throw noSuchKey(bucket, key);
       const bytes = stat.size > SMALL_BYTES ? null : readOpen(fd, stat.size);
       const info = this.#info(bucket, file, stat, () => bytes ?? Buffer.alloc(0));
+      if (bytes) this.#kept.keep(path, stat, { info, bytes });
       if (!wanted(info)) return null;
       keep = bytes === null;
       return bytes === null ? { info, fd } : { info, bytes };
@@ -219,9 +228,9 @@ export class Objects {
    * Sync, like the reading of small objects: open, fstat and read of what the page cache holds take 10 us together, and
    * 100 us through the thread pool. A GET of 4 KB is three times as fast so.
    */
-  #openFile(bucket: string, key: string, file: string): number {
+  #openFile(bucket: string, key: string, path: string): number {
     try {
-      return openSync(this.#layout.object(bucket, file), 'r');
+      return openSync(path, 'r');
     } catch (err) {
       throw errnoOf(err) === 'ENOENT' ? noSuchKey(bucket, key) : err;
     }

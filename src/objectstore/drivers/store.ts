@@ -25,7 +25,7 @@ const LEFT_MS = 3_600_000;
 /** Makes the folders where they are missing. */
 export function openStore(buckets_path: string): Store {
   const layout = new Layout(buckets_path);
-  for (const path of [layout.tmp, layout.about]) mkdirSync(path, { recursive: true });
+  for (const path of [...layout.tmp, layout.about]) mkdirSync(path, { recursive: true });
   const objects = new Objects(layout);
   return {
     buckets: new Buckets(layout),
@@ -36,7 +36,7 @@ export function openStore(buckets_path: string): Store {
 }
 
 async function sweep(layout: Layout, before_ms: number): Promise<void> {
-  await removeOld(layout.tmp, before_ms, () => true);
+  for (const folder of layout.tmp) await removeOld(folder, before_ms, () => true);
   await removeOld(layout.about, before_ms, (bucket) => !existsSync(layout.bucket(bucket)));
   for (const bucket of await readdir(layout.about)) {
     const meta = join(layout.aboutBucket(bucket), 'meta');

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { request, type IncomingMessage } from 'node:http';
 import { connect } from 'node:net';
 import { join } from 'node:path';
@@ -12,7 +12,7 @@ import { syncDb } from '../../../src/common/db/migrate.ts';
 import { aProject } from '../../builders.ts';
 import { startDaemon, type Daemon } from '../../rigs/daemon.ts';
 import { freePort } from '../../rigs/free_port.ts';
-import { tempDir, type Scope } from '../../rigs/tmp.ts';
+import { filesIn, tempDir, type Scope } from '../../rigs/tmp.ts';
 import { until } from '../../until.ts';
 import { anObjectStore } from './an_object_store.ts';
 import { ask, sign } from './s3_request.ts';
@@ -63,7 +63,7 @@ test('nova-objectstore killed in the middle of an upload has the old object, who
   await ask({ port }, 'PUT', '/b/k', { body: 'old', headers: { 'content-type': 'text/old' } });
   const { req, status } = upload(port, '/b/k', 50 * MB);
   req.write(Buffer.alloc(20 * MB, 'n'));
-  await until('a part of it is on the disk', () => readdirSync(join(buckets_path, '.nova/tmp')).length > 0);
+  await until('a part of it is on the disk', () => filesIn(join(buckets_path, '.nova/tmp')).length > 0);
 
   await daemon.kill();
   await status;
@@ -171,12 +171,12 @@ test('a client that goes away in the middle of its upload leaves nothing behind'
   const tmp = join(store.buckets_path, '.nova/tmp');
   const { req, status } = upload(store.port, '/b/k', 50 * MB);
   req.write(Buffer.alloc(5 * MB));
-  await until('a part of it is on the disk', () => readdirSync(tmp).length > 0);
+  await until('a part of it is on the disk', () => filesIn(tmp).length > 0);
 
   req.destroy();
   await status;
 
-  await until('the half of the upload is gone from the disk', () => readdirSync(tmp).length === 0);
+  await until('the half of the upload is gone from the disk', () => filesIn(tmp).length === 0);
   assert.equal(existsSync(join(store.buckets_path, 'b/k')), false);
 });
 

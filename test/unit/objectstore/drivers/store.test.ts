@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, readdirSync, statSync, utimesSync, writeFileSync
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { openStore, type Store } from '../../../../src/objectstore/drivers/store.ts';
-import { tempDir } from '../../../rigs/tmp.ts';
+import { filesIn, tempDir } from '../../../rigs/tmp.ts';
 
 const apollo = { project_id: 'apollo', user_id: 'ann' };
 const bare = { content_type: null, headers: {}, conditions: null };
@@ -81,7 +81,7 @@ test('an upload that breaks off leaves the object as it was, and no file', async
   await assert.rejects(store.objects.put('gone', 'k', chunksOf(large), bare), { code: 'NoSuchBucket' });
 
   assert.equal(store.objects.info('b', 'k').size, 6);
-  assert.deepEqual(readdirSync(join(dir, '.nova/tmp')), []);
+  assert.deepEqual(filesIn(join(dir, '.nova/tmp')), []);
 });
 
 test('listing keys notices every change, in the same millisecond and by other hands', async (t) => {
@@ -97,6 +97,28 @@ test('listing keys notices every change, in the same millisecond and by other ha
   assert.ok((await store.buckets.keys('b')).includes('by-hand'));
 });
 
+test('an object that is read again is what its file holds, whoever changed it', async (t) => {
+  const { dir, store } = aStore(t);
+  await store.buckets.create('b', apollo);
+  const read = () => {
+    const object = store.objects.open('b', 'k', () => true);
+    return object && 'bytes' in object ? [object.bytes.toString(), object.info.content_type] : object;
+  };
+  await store.objects.put('b', 'k', chunksOf('first'), bare);
+  await new Promise((resolve) => setTimeout(resolve, 40)); // now what is read is kept
+  assert.deepEqual(read(), ['first', null]);
+  assert.deepEqual(read(), ['first', null]);
+
+  writeFileSync(join(dir, 'b', 'k'), 'other'); // in place, as long as it was
+  assert.deepEqual(read(), ['other', null]);
+  for (let i = 0; i < 30; i++) {
+    await store.objects.put('b', 'k', chunksOf(`at ${i}`), { ...bare, content_type: `text/${i}` });
+    assert.deepEqual(read(), [`at ${i}`, `text/${i}`]);
+  }
+  await store.objects.remove('b', 'k');
+  assert.throws(read, { code: 'NoSuchKey' });
+});
+
 test('the sweep takes what the dead left and nothing that is in use or young', async (t) => {
   const { dir, store } = aStore(t);
   await store.buckets.create('b', apollo);
@@ -104,14 +126,14 @@ test('the sweep takes what the dead left and nothing that is in use or young', a
   const meta = join(dir, '.nova/buckets/b/meta');
   const tmp = join(dir, '.nova/tmp');
   writeFileSync(join(meta, 'typed@old'), '{}');
-  writeFileSync(join(tmp, 'young'), 'x');
+  writeFileSync(join(tmp, '3/young'), 'x');
   mkdirSync(join(dir, '.nova/buckets/half-made'));
 
   await store.sweep(); // an hour has not passed
-  assert.deepEqual([readdirSync(meta).length, existsSync(join(tmp, 'young'))], [2, true]);
+  assert.deepEqual([readdirSync(meta).length, existsSync(join(tmp, '3/young'))], [2, true]);
   await store.sweep(Date.now() + 7_200_000);
 
-  assert.deepEqual(readdirSync(tmp), []);
+  assert.deepEqual(filesIn(tmp), []);
   assert.deepEqual(readdirSync(join(dir, '.nova/buckets')), ['b']);
   assert.equal(readdirSync(meta).length, 1);
   assert.equal(store.objects.info('b', 'typed').content_type, 'text/x');
