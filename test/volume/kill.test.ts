@@ -3,7 +3,6 @@ import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { sleep } from '../../src/common/clock.ts';
 import { aCloud, type Cloud } from '../rigs/cloud.ts';
-import { startDaemon } from '../rigs/daemon.ts';
 import { at, ec2, Ec2Error, instancesOf, items, type Xml } from '../rigs/ec2_client.ts';
 import { needs } from '../rigs/needs.ts';
 import { freePort } from '../rigs/free_port.ts';
@@ -32,10 +31,16 @@ async function aCloudWithVolumes(t: Scope) {
   });
   const dir = String(cloud.flags['state_path']);
   const endTgtd = () => killTgtd(dir);
-  atEnd(t, endTgtd);
-  const volumed = await startDaemon(t, 'nova-volume', { flags: cloud.flags });
-  const computed = cloud.killable.find((daemon) => daemon.log_file.endsWith('nova-compute.log'));
-  assert.ok(computed);
+  const daemon = (name: string) => {
+    const found = cloud.killable.find(({ log_file }) => log_file.endsWith(`${name}.log`));
+    assert.ok(found);
+    return found;
+  };
+  const [volumed, computed] = [daemon('nova-volume'), daemon('nova-compute')];
+  atEnd(t, async () => {
+    await volumed.kill(); // it would start another
+    await endTgtd();
+  });
   return {
     ...cloud,
     volumed,
