@@ -11,7 +11,10 @@ import { startRabbitmq } from '../rigs/rabbitmq.ts';
 import { until } from '../until.ts';
 
 const LAUNCHES = 200;
-const KILLS = 20;
+/** Of five daemons in turn: five each. */
+const KILLS = 25;
+/** Launches begin in this time, which is about that of the kills. */
+const LAUNCHING_MS = 40_000;
 const BROKER_STOPS = 3;
 /** Of PostgreSQL; the second is a crash. */
 const DATABASE_STOPS = 3;
@@ -33,7 +36,7 @@ async function stubborn<T>(ask: () => Promise<T>): Promise<T> {
 }
 
 async function launchAndDelete(cloud: Cloud, n: number): Promise<{ id: string; deleted: boolean }> {
-  await sleep(random(20_000));
+  await sleep(random(LAUNCHING_MS));
   const params = {
     ImageId: cloud.image,
     InstanceType: 'm1.tiny',
@@ -119,6 +122,10 @@ async function chaos(t: TestContext, postgres?: Postgres): Promise<void> {
   }
   await nothingLeftOver(cloud, rows);
   const errors = rows.filter((row) => row.deleted === 0 && row.vm_state === 'error');
+  assert.ok(
+    errors.length < LAUNCHES / 10,
+    `${errors.length} ended in error: ${errors.map((row) => row.fault).join('; ')}`,
+  );
   t.diagnostic(
     `${rows.filter((row) => row.vm_state === 'active').length} run, ${rows.filter((row) => row.deleted === 1).length} deleted, ${errors.length} in error`,
   );
