@@ -55,7 +55,7 @@ const FAILURES: Readonly<Record<string, Failure>> = {
   ENOTDIR: { reason: 'its folder cannot be made', remedy: RIGHTS, lasting: true },
   EEXIST: { reason: 'its folder cannot be made', remedy: RIGHTS, lasting: true },
 };
-/** The pg module has no codes for these. */
+/** The pg module has no codes for these, or none of their own. */
 const LOST = /connection terminated|not queryable|timeout (exceeded|expired)|query read timeout|cached plan must not/i;
 
 /** An error of a database's driver as a DatabaseUnavailable with its cause, where it is one; else as it came. */

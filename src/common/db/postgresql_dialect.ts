@@ -38,14 +38,15 @@ const isTimeout = (err: unknown): boolean => err instanceof Error && err.message
 const isStalePlan = (err: unknown): boolean =>
   err instanceof Error && err.message === 'cached plan must not change result type';
 
-/** Of as many statements the server keeps the plans, on each connection. */
+/** As many statements the server keeps, on each connection. */
 const MOST_NAMED = 250;
-const USES_BEFORE = 5;
+const NAMED_AT_USE = 5;
+/** Texts whose uses are counted; those of lists that are never as long again would have no end. */
 const MOST_COUNTED = 2000;
 
 /**
- * Names for the statements that come again and again: the server parses and plans a named one once for each connection,
- * which is half of what a small statement costs.
+ * Names for the statements that come again and again: a named one the server parses once for each connection, and plans no
+ * more after a few uses where one plan does for all values. That is half of what a small statement costs.
  */
 class StatementNames {
   readonly #names = new Map<string, string>();
@@ -57,7 +58,7 @@ class StatementNames {
     const uses = (this.#uses.get(text) ?? 0) + 1;
     if (this.#uses.size >= MOST_COUNTED) this.#uses.clear();
     this.#uses.set(text, uses);
-    if (uses < USES_BEFORE) return undefined;
+    if (uses < NAMED_AT_USE) return undefined;
     this.#uses.delete(text);
     const name = `nova${this.#names.size}`;
     this.#names.set(text, name);

@@ -2,12 +2,15 @@ import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import type { Api } from './an_api.ts';
 
+/** A row or a list of them, as the command prints. */
+type Printed = Record<string, string>[] & Record<string, string>;
+
 export interface Clients {
   /** @returns what the program printed */
   run(program: string, ...words: string[]): Promise<string>;
   openstack(...words: string[]): Promise<string>;
   /** What `openstack ... -f json` printed. */
-  json(...words: string[]): Promise<Record<string, string>[] & Record<string, string>>;
+  json(...words: string[]): Promise<Printed>;
 }
 
 /** The stock clients of Debian, as ann of project apollo. */
@@ -26,5 +29,5 @@ export function clientsOf(api: Pick<Api, 'identity'>): Clients {
   const run = async (program: string, ...words: string[]) =>
     (await promisify(execFile)(program, words, { env })).stdout.trim();
   const openstack = (...words: string[]) => run('openstack', ...words);
-  return { run, openstack, json: async (...words) => JSON.parse(await openstack(...words, '-f', 'json')) as never };
+  return { run, openstack, json: async (...words) => JSON.parse(await openstack(...words, '-f', 'json')) as Printed };
 }

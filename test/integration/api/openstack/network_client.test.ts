@@ -11,7 +11,6 @@ test(
   'the openstack and nova clients of today drive floating addresses and security groups',
   { skip: needs('openstack', 'nova') },
   async (t) => {
-    // prettier-ignore
     const api = await anApi(t);
     await createFloatingIps(api.db, () => poolAddresses('203.0.113.5', []));
     const instance_id = await anInstance(api.db, { image_id: api.image });
