@@ -1,24 +1,27 @@
+import { inspect } from 'node:util';
 import type { TestEvent } from 'node:test/reporters';
 
+/** What one process of tests came to. */
 export interface Counts {
   passed: number;
   failed: number;
   skipped: number;
+  /** Of each failed test its name, and below it the error. */
+  failures: string[];
 }
 
-/** Of each test file, by its path; a file that could not be run is one failed test of that name. */
-export type FileCounts = Record<string, Counts>;
-
-/** A reporter for node:test that prints FileCounts as JSON, and nothing else. Node asks for the default export. */
+/** A reporter for node:test that prints Counts as JSON, and nothing else. Node asks for the default export. */
 export default async function* testCounts(events: AsyncIterable<TestEvent>): AsyncGenerator<string> {
-  const files: FileCounts = {};
+  const counts: Counts = { passed: 0, failed: 0, skipped: 0, failures: [] };
   for await (const { type, data } of events) {
     if (type !== 'test:pass' && type !== 'test:fail') continue;
     if (data.details.type === 'suite') continue;
-    const counts = (files[data.file ?? data.name] ??= { passed: 0, failed: 0, skipped: 0 });
     if (data.skip !== undefined || data.todo !== undefined) counts.skipped++;
     else if (type === 'test:pass') counts.passed++;
-    else counts.failed++;
+    else {
+      counts.failed++;
+      counts.failures.push(`${data.name}\n${inspect(data.details.error.cause ?? data.details.error)}`);
+    }
   }
-  yield JSON.stringify(files);
+  yield JSON.stringify(counts);
 }

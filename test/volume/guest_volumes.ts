@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { open, readFile } from 'node:fs/promises';
 import { test, type TestContext } from 'node:test';
 import { guestImage } from '../../scripts/guest_image.ts';
+import { sleep } from '../../src/common/clock.ts';
 import { BackendUnavailable, Conflict, errorText, InstanceNotFound } from '../../src/common/errors.ts';
 import { PowerState } from '../../src/compute/logic/power_state.ts';
 import type { RealRig } from '../guest/compute/drivers/rig.ts';
@@ -152,6 +153,26 @@ export function volumeCases(
       ),
     );
     assert.deepEqual((await driver.listVolumes()).get(guest.name), []);
+  });
+
+  test(`${kind}: a volume that is detached by many at once is gone for each of them`, async (t) => {
+    const rig = await aRig(t);
+    const { driver, tgt } = rig;
+    const guest = rig.spec();
+    await driver.spawn(guest, rig.fetch, never);
+    await rig.up(guest.name, 1);
+    const volume = await tgt.volume(16, 16);
+    for (let round = 0; round < 3; round++) {
+      await driver.attachVolume(guest.name, volume, never);
+      await untilSaid(rig, guest.name, diskOf(volume.serial), (said) => said !== '');
+      // One after the other, so that somebody looks at every moment of it.
+      const detached = Array.from({ length: 20 }, async (_, n) => {
+        await sleep(n * 12);
+        await driver.detachVolume(guest.name, volume.serial, new AbortController().signal);
+        assert.deepEqual((await driver.listVolumes()).get(guest.name), []);
+      });
+      await Promise.all(detached);
+    }
   });
 
   test(`${kind}: a volume attached anew takes the place of its ended attachment, and the guest lives on`, async (t) => {

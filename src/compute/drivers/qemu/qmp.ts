@@ -1,7 +1,9 @@
 import { open } from 'node:fs/promises';
 import { connect, type Socket } from 'node:net';
+import { sleep } from '../../../common/clock.ts';
 import { BackendUnavailable, errorText, NovaError } from '../../../common/errors.ts';
 import { PowerState } from '../../logic/power_state.ts';
+import { errorCode } from '../files.ts';
 
 interface Answer {
   QMP?: unknown;
@@ -9,9 +11,11 @@ interface Answer {
   error?: { class: string; desc: string };
 }
 
+const KNOCK_AGAIN_MS = 20;
+
 /**
- * Gives one QEMU one command over the socket `file` in `dir`. QEMU serves one such conversation at a time and the next
- * waits for it, so each is kept short.
+ * Gives one QEMU one command over the socket `file` in `dir`. QEMU serves one such conversation at a time and lets one or
+ * two more wait for it, so each is kept short; whoever finds no place there knocks again.
  * @param args never in a log or an error: they may hold a secret
  * @returns what QEMU returned
  * @throws BackendUnavailable when it does not answer in `timeout_ms`, NovaError when it refuses
@@ -26,10 +30,18 @@ export async function qmp(
   // By the open folder's own name, since a unix socket's path may have 107 bytes only and a folder's may have more.
   const folder = await open(dir, 'r');
   let socket: Socket | undefined;
+  const converse = async () => {
+    for (const started = Date.now(); ; await sleep(KNOCK_AGAIN_MS)) {
+      socket = connect(`/proc/self/fd/${folder.fd}/${file}`);
+      try {
+        return await talk(socket, command, args);
+      } catch (err) {
+        if (errorCode(err) !== 'EAGAIN' || Date.now() - started > timeout_ms) throw err;
+      }
+    }
+  };
   try {
-    socket = connect(`/proc/self/fd/${folder.fd}/${file}`);
-    const conversation = talk(socket, command, args);
-    return await withTimeout(conversation, timeout_ms);
+    return await withTimeout(converse(), timeout_ms);
   } catch (err) {
     if (err instanceof NovaError) throw err;
     throw new BackendUnavailable(`QEMU in ${dir} does not take '${command}': ${errorText(err)}`, { cause: err });

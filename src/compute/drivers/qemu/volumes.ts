@@ -58,12 +58,10 @@ export class QemuVolumes {
   async detach(name: string, serial: string, signal: AbortSignal): Promise<void> {
     checkAborted(signal, `detach of ${serial} at ${name}`);
     if (!(await this.#guests.isRunning(name))) return;
-    const isGone = async () => !(await this.#devices(name)).has(serial);
-    if (!(await isGone())) {
-      const ask = () => this.#unlessDone(name, 'device_del', { id: serial }); // it may be on its way already
-      await unplug({ ask, isGone }, serial, this.#detach_timeout_s, signal);
-    }
-    await this.#clear(name, serial);
+    const isGone = async () => !(await this.#devices(name)).has(serial) && (await this.#clear(name, serial));
+    if (await isGone()) return;
+    const ask = () => this.#unlessDone(name, 'device_del', { id: serial }); // it may be on its way already
+    await unplug({ ask, isGone }, serial, this.#detach_timeout_s, signal);
   }
 
   /** A guest that does not answer now is left out. */
@@ -103,14 +101,23 @@ export class QemuVolumes {
     );
   }
 
-  /** Nodes and secrets of a volume that has no device. */
-  async #clear(name: string, serial: string): Promise<void> {
-    const nodes = (await this.#ask(name, 'query-named-block-nodes')) as { 'node-name'?: string }[];
-    for (const { 'node-name': node = '' } of nodes)
-      if (node.startsWith(`node-${serial}-`)) await this.#ask(name, 'blockdev-del', { 'node-name': node });
+  /**
+   * Deletes nodes and secrets of a volume that has no device.
+   * @returns false when a node is left: QEMU has it in use for a moment longer than the device
+   */
+  async #clear(name: string, serial: string): Promise<boolean> {
+    for (const node of await this.#nodes(name, serial))
+      await this.#unlessDone(name, 'blockdev-del', { 'node-name': node });
+    if ((await this.#nodes(name, serial)).length > 0) return false;
     const objects = (await this.#ask(name, 'qom-list', { path: '/objects' })) as { name: string }[];
     for (const { name: id } of objects)
-      if (id.startsWith(`secret-${serial}-`)) await this.#ask(name, 'object-del', { id });
+      if (id.startsWith(`secret-${serial}-`)) await this.#unlessDone(name, 'object-del', { id });
+    return true;
+  }
+
+  async #nodes(name: string, serial: string): Promise<string[]> {
+    const nodes = (await this.#ask(name, 'query-named-block-nodes')) as { 'node-name'?: string }[];
+    return nodes.map((node) => node['node-name'] ?? '').filter((node) => node.startsWith(`node-${serial}-`));
   }
 
   async #unlessDone(name: string, command: string, args: Record<string, unknown>): Promise<void> {
