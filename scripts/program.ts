@@ -131,6 +131,7 @@ export class Program {
 
   /** SIGKILL, and waits until its children have ended too, as those of PostgreSQL do by themselves. */
   async killAndWaitForChildren(): Promise<void> {
+    this.pause(); // it starts no more of them
     const children = this.running ? childrenOf(this.#pid) : [];
     await this.kill();
     while (children.some(isAlive)) await sleep(5);

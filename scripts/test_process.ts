@@ -21,6 +21,7 @@ export async function runTests(name: string, files: readonly string[], minutes: 
     ...[`--test-reporter=${compiled('test_spec')}`, '--test-reporter-destination=stdout'],
     ...[`--test-reporter=${compiled('test_counts')}`, `--test-reporter-destination=${counts_file}`],
   ];
+  const started = performance.now();
   try {
     const output = openSync(output_file, 'a');
     const child = spawn(process.execPath, [...reporters, compiled('test_one_process'), ...files], {
@@ -39,7 +40,8 @@ export async function runTests(name: string, files: readonly string[], minutes: 
     const [code] = (await once(child, 'exit')) as [number | null];
     clearTimeout(timer);
     process.off('exit', kill);
-    console.log(`\n${name}\n${readFileSync(output_file, 'utf8').trimEnd()}`);
+    const seconds = Math.round((performance.now() - started) / 1000);
+    console.log(`\n${name} (${seconds} s)\n${readFileSync(output_file, 'utf8').trimEnd()}`);
     const counts = late ? undefined : readCounts(counts_file);
     if (counts !== undefined && (code === 0 || counts.failed > 0)) return counts;
     const why = late ? `killed after ${minutes} minutes` : `ended with ${code ?? 'a signal'} and no failed test`;
