@@ -23,14 +23,16 @@ const DELETED = (n: number): boolean => n % 2 === 0;
 
 const random = (below: number): number => Math.floor(Math.random() * below);
 
+/** Longer than all daemons, broker and database take to be back. */
+const STUBBORN_MS = 180_000;
+
 /** A request as a stubborn user makes it: as often as it takes, with a token that makes it the same request. */
 async function stubborn<T>(ask: () => Promise<T>): Promise<T> {
-  for (let attempt = 1; ; attempt++) {
+  for (const started = Date.now(); ; await sleep(100 + random(400))) {
     try {
       return await ask();
     } catch (err) {
-      if ((err instanceof Ec2Error && err.status < 500) || attempt > 200) throw err;
-      await sleep(100 + random(400));
+      if ((err instanceof Ec2Error && err.status < 500) || Date.now() - started > STUBBORN_MS) throw err;
     }
   }
 }
@@ -73,6 +75,7 @@ async function chaos(t: TestContext, postgres?: Postgres): Promise<void> {
     ...(postgres === undefined ? {} : { sql_connection: await postgres.createNovaDatabase() }),
     flags: {
       sql_retry_interval: 1,
+      sql_max_retries: -1, // by default 120 s, which are 12 here
       quota_instances: -1,
       quota_cores: -1,
       quota_ram: -1,
