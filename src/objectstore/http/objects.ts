@@ -127,8 +127,13 @@ function passes(call: S3Call, info: ObjectInfo): boolean {
 }
 
 export async function getObject(call: S3Call): Promise<void> {
-  const object = call.store.objects.open(call.bucket, call.key, (info) => passes(call, info));
-  if (object !== null) await sendObject(call, object, objectHeaders(call, object.info));
+  let headers: HeaderValues = {};
+  const object = call.store.objects.open(call.bucket, call.key, (info) => {
+    if (!passes(call, info)) return false;
+    headers = objectHeaders(call, info); // in here: what it throws leaves no file open
+    return true;
+  });
+  if (object !== null) await sendObject(call, object, headers);
 }
 
 export async function headObject(call: S3Call): Promise<void> {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { request, type IncomingMessage } from 'node:http';
 import { connect } from 'node:net';
 import { join } from 'node:path';
@@ -178,6 +178,25 @@ test('a client that goes away in the middle of its upload leaves nothing behind'
 
   await until('the half of the upload is gone from the disk', () => filesIn(tmp).length === 0);
   assert.equal(existsSync(join(store.buckets_path, 'b/k')), false);
+});
+
+test('a read that is refused leaves no file open', async (t) => {
+  const store = await anObjectStore(t);
+  await ask(store, 'PUT', '/b');
+  await ask(store, 'PUT', '/b/k', { body: Buffer.alloc(MB) });
+  const isOpen = (fd: string): boolean => {
+    try {
+      return readlinkSync(`/proc/self/fd/${fd}`).startsWith(store.buckets_path);
+    } catch {
+      return false; // closed meanwhile
+    }
+  };
+
+  for (const method of ['GET', 'HEAD'])
+    assert.equal((await ask(store, method, '/b/k?response-content-language=%E2%82%AC')).status, 400);
+  assert.equal((await ask(store, 'GET', '/b/k', { headers: { range: `bytes=${MB}-` } })).status, 416);
+
+  assert.deepEqual(readdirSync('/proc/self/fd').filter(isOpen), []);
 });
 
 test('what is no request gets a 4xx and harms nobody', async (t) => {
