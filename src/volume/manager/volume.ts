@@ -149,6 +149,7 @@ export class VolumeManager implements VolumeRpc, Manager {
       volume_id,
       ec2SnapshotId(snapshot_id),
     );
+    if (still === null) await this.#exports.refresh(volume_id, ctx.signal); // whoever had it may write yet
     const started = Date.now();
     const signal = AbortSignal.any([ctx.signal, over.signal]);
     const provider_location = await driver.createSnapshot(this.#names.snapshot(snapshot), still, signal);

@@ -233,6 +233,21 @@ test('a snapshot of an attached volume is taken while its guest stands still, an
   assert.equal(storage.driver.store.volumes[`volume-0000000${copy}`]?.size, 1);
 });
 
+test('whoever had a volume that is free now is shut out before a snapshot of it is copied', async (t) => {
+  const { cloud, storage, store } = await aCloud(t);
+  const volume_id = await cloud.volume();
+  store.exports = { 'volume-00000001': { target_num: 1, username: 'old', password: 'old' } };
+  let open: string[] | undefined;
+  storage.driver.before = async (operation) => {
+    if (operation === 'snapshot') open = Object.keys(store.exports);
+  };
+
+  const { id } = await cloud.volumes.snapshots.create(ctx, { volume_id });
+  await cloud.untilSnapshot(id, 'available');
+
+  assert.deepEqual(open, []);
+});
+
 test('a snapshot that takes longer than its guest may stand still is in error, with flag and remedy', async (t) => {
   const { cloud, storage } = await aCloud(t, { snapshot_freeze_limit: 1 });
   const { volume_id, guestState } = await anAttachedVolume(cloud);
