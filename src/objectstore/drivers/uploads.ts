@@ -85,9 +85,12 @@ export class Uploads {
       await received.finish();
       const etag = md5.toString('hex');
       const file = `${String(number).padStart(5, '0')}.${etag}`;
-      await rename(received.path, `${folder}/${file}`);
-      for (const other of await readdir(folder))
-        if (other !== file && other.startsWith(file.slice(0, 6))) await rm(`${folder}/${other}`, { force: true });
+      // Two of the same number at once would each take the other's for the one before.
+      await this.#locks.run(upload_id, async () => {
+        await rename(received.path, `${folder}/${file}`);
+        for (const other of await readdir(folder))
+          if (other !== file && other.startsWith(file.slice(0, 6))) await rm(`${folder}/${other}`, { force: true });
+      });
       return etag;
     } catch (err) {
       await received.discard();

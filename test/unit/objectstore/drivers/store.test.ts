@@ -139,6 +139,22 @@ test('the sweep takes what the dead left and nothing that is in use or young', a
   assert.equal(store.objects.info('b', 'typed').content_type, 'text/x');
 });
 
+test('of uploads of one part at the same time the last one is there', async (t) => {
+  const { store } = aStore(t);
+  await store.buckets.create('b', apollo);
+  const upload_id = await store.uploads.create('b', 'k', 'ann', { content_type: null, headers: {} });
+
+  for (let round = 0; round < 20; round++) {
+    const put = (text: string) =>
+      store.uploads.putPart('b', upload_id, 1, chunksOf(`${round} ${text}`), () => undefined);
+    const etags = await Promise.all(['a', 'b', 'c', 'd'].map(put));
+
+    const parts = await store.uploads.parts('b', upload_id);
+    assert.equal(parts.length, 1);
+    assert.ok(etags.includes(parts[0]?.etag ?? ''));
+  }
+});
+
 test('versions of one key never share a time, whatever the clock does', async (t) => {
   const { dir, store } = aStore(t);
   await store.buckets.create('b', apollo);
