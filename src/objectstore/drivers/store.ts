@@ -6,7 +6,7 @@ import { Buckets } from './buckets.ts';
 import { Layout } from './layout.ts';
 import { Objects } from './objects.ts';
 import { tokenOf } from './sidecars.ts';
-import { Uploads } from './uploads.ts';
+import { readUpload, Uploads } from './uploads.ts';
 
 /** The folders of --buckets_path, by what is in them. */
 export interface Store {
@@ -14,8 +14,8 @@ export interface Store {
   readonly objects: Objects;
   readonly uploads: Uploads;
   /**
-   * Takes away what a process that died left: files half written, sidecars of versions that are gone, and what is known of
-   * buckets that are not there. What is younger than an hour may belong to a request under way.
+   * Takes away what a process that died left: files half written, sidecars of versions that are gone, uploads half made or
+   * half removed, and what is known of buckets that are not there. What is younger than an hour may belong to a request under way.
    */
   sweep(now_ms?: number): Promise<void>;
 }
@@ -37,8 +37,11 @@ export function openStore(buckets_path: string): Store {
 
 async function sweep(layout: Layout, before_ms: number): Promise<void> {
   for (const folder of layout.tmp) await removeOld(folder, before_ms, () => true);
+  await removeOld(join(layout.root, '.nova/tmp'), before_ms, (name) => !/^\d+$/.test(name)); // an earlier layout’s
   await removeOld(layout.about, before_ms, (bucket) => !existsSync(layout.bucket(bucket)));
   for (const bucket of await readdir(layout.about)) {
+    const uploads = join(layout.aboutBucket(bucket), 'uploads');
+    if (existsSync(uploads)) await removeOld(uploads, before_ms, (id) => readUpload(join(uploads, id)) === null);
     const meta = join(layout.aboutBucket(bucket), 'meta');
     if (!existsSync(meta)) continue;
     const current = await currentSidecars(layout, bucket);

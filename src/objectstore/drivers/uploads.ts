@@ -54,17 +54,22 @@ export class Uploads {
     const folder = this.#layout.upload(bucket, upload_id);
     const { content_type, headers } = attributes;
     const upload: Upload = { upload_id, key, user_id, initiated: nowText(), content_type, headers };
-    await mkdir(folder, { recursive: true });
-    await writeFile(`${folder}/upload.json`, JSON.stringify(upload), { flag: 'wx' });
+    const aside = this.#layout.newFile();
+    try {
+      await writeFile(aside, JSON.stringify(upload), { flag: 'wx' });
+      await mkdir(folder, { recursive: true });
+      await rename(aside, `${folder}/upload.json`);
+    } catch (err) {
+      await rm(aside, { force: true });
+      throw err;
+    }
     return upload_id;
   }
 
   /** @throws S3Error NoSuchUpload */
   get(bucket: string, key: string, upload_id: string): Upload {
-    const path = `${this.#layout.upload(bucket, upload_id)}/upload.json`;
-    if (!ID.test(upload_id) || !existsSync(path)) throw noSuchUpload(upload_id);
-    const upload = JSON.parse(readFileSync(path, 'utf8')) as Upload;
-    if (upload.key !== key) throw noSuchUpload(upload_id);
+    const upload = ID.test(upload_id) ? readUpload(this.#layout.upload(bucket, upload_id)) : null;
+    if (upload?.key !== key) throw noSuchUpload(upload_id);
     return upload;
   }
 
@@ -116,8 +121,8 @@ export class Uploads {
     const folder = `${this.#layout.aboutBucket(bucket)}/uploads`;
     const uploads: Upload[] = [];
     for (const id of existsSync(folder) ? await readdir(folder) : []) {
-      const path = `${folder}/${id}/upload.json`;
-      if (existsSync(path)) uploads.push(JSON.parse(readFileSync(path, 'utf8')) as Upload);
+      const upload = readUpload(`${folder}/${id}`);
+      if (upload) uploads.push(upload);
     }
     return uploads.sort((a, b) => (a.key === b.key ? (a.initiated < b.initiated ? -1 : 1) : a.key < b.key ? -1 : 1));
   }
@@ -131,11 +136,14 @@ export class Uploads {
     conditions: Conditions | null,
   ): Promise<ObjectInfo> {
     return this.#locks.run(upload_id, async () => {
+      const folder = this.#layout.upload(bucket, upload_id);
       const done = this.#completed(bucket, key, upload_id);
-      if (done) return done;
+      if (done) {
+        await rm(folder, { recursive: true, force: true }); // left from a crash
+        return done;
+      }
       const upload = this.get(bucket, key, upload_id);
       const parts = this.#choose(await this.parts(bucket, upload_id), wanted);
-      const folder = this.#layout.upload(bucket, upload_id);
       const aside = this.#layout.newFile();
       try {
         await concatenate(
@@ -193,6 +201,18 @@ export class Uploads {
       this.get(bucket, key, upload_id);
       await rm(this.#layout.upload(bucket, upload_id), { recursive: true, force: true });
     });
+  }
+}
+
+/** Null: it is not there, or not whole. */
+export function readUpload(folder: string): Upload | null {
+  const path = `${folder}/upload.json`;
+  if (!existsSync(path)) return null;
+  try {
+    return JSON.parse(readFileSync(path, 'utf8')) as Upload;
+  } catch (err) {
+    if (err instanceof SyntaxError || errnoOf(err) === 'ENOENT') return null;
+    throw err;
   }
 }
 

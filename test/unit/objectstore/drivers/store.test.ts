@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync, readdirSync, statSync, utimesSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readdirSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { openStore, type Store } from '../../../../src/objectstore/drivers/store.ts';
@@ -153,6 +153,45 @@ test('of uploads of one part at the same time the last one is there', async (t) 
     assert.equal(parts.length, 1);
     assert.ok(etags.includes(parts[0]?.etag ?? ''));
   }
+});
+
+test('an upload that was begun on a full disk or half removed is none, and is swept away', async (t) => {
+  const { dir, store } = aStore(t);
+  await store.buckets.create('b', apollo);
+  const begin = () => store.uploads.create('b', 'k', 'ann', { content_type: null, headers: {} });
+  const [good, cut, removed] = [await begin(), await begin(), await begin()];
+  const uploads = join(dir, '.nova/buckets/b/uploads');
+  writeFileSync(join(uploads, cut, 'upload.json'), '');
+  rmSync(join(uploads, removed, 'upload.json'));
+  writeFileSync(join(dir, '.nova/tmp/of-an-earlier-layout'), 'half');
+
+  assert.deepEqual(
+    (await store.uploads.list('b')).map(({ upload_id }) => upload_id),
+    [good],
+  );
+  assert.throws(() => store.uploads.get('b', 'k', cut), { code: 'NoSuchUpload' });
+  await store.sweep(); // an hour has not passed
+  assert.equal(readdirSync(uploads).length, 3);
+  await store.sweep(Date.now() + 7_200_000);
+
+  assert.deepEqual(readdirSync(uploads), [good]);
+  assert.deepEqual(filesIn(join(dir, '.nova/tmp')), []);
+});
+
+test('what a kill left of an upload that is complete goes when it is completed again', async (t) => {
+  const { dir, store } = aStore(t);
+  await store.buckets.create('b', apollo);
+  const upload_id = await store.uploads.create('b', 'k', 'ann', { content_type: null, headers: {} });
+  const etag = await store.uploads.putPart('b', upload_id, 1, chunksOf('part'), () => undefined);
+  const uploads = join(dir, '.nova/buckets/b/uploads');
+  cpSync(uploads, join(dir, 'as-it-was'), { recursive: true });
+  const complete = () => store.uploads.complete('b', 'k', upload_id, [{ number: 1, etag }], null);
+  const made = await complete();
+  cpSync(join(dir, 'as-it-was'), uploads, { recursive: true });
+
+  assert.equal((await complete()).etag, made.etag);
+
+  assert.deepEqual(readdirSync(uploads), []);
 });
 
 test('versions of one key never share a time, whatever the clock does', async (t) => {
