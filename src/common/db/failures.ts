@@ -55,8 +55,8 @@ const FAILURES: Readonly<Record<string, Failure>> = {
   ENOTDIR: { reason: 'its folder cannot be made', remedy: RIGHTS, lasting: true },
   EEXIST: { reason: 'its folder cannot be made', remedy: RIGHTS, lasting: true },
 };
-/** The pg module has no codes for these, or none of their own. */
-const LOST = /connection terminated|not queryable|timeout (exceeded|expired)|query read timeout|cached plan must not/i;
+/** The pg module's own, which have no codes; what a server says is in its operator's language. */
+const LOST = /connection terminated|not queryable|timeout (exceeded|expired)|query read timeout/i;
 
 /** An error of a database's driver as a DatabaseUnavailable with its cause, where it is one; else as it came. */
 export function databaseError(err: unknown): unknown {
@@ -75,9 +75,15 @@ function failureOf(err: unknown): Failure | undefined {
   const code = String((err as { code?: unknown }).code ?? '');
   const known = FAILURES[code] ?? FAILURES[code.split('_', 2).join('_')]; // SQLITE_IOERR_WRITE
   if (known) return known;
-  if (/^08...$/.test(code) || (err instanceof Error && LOST.test(err.message)))
+  if (/^08...$/.test(code) || (err instanceof Error && LOST.test(err.message)) || isStalePlan(err))
     return { reason: 'connection broken', remedy: AWAY };
   return undefined;
+}
+
+/** A statement that PostgreSQL prepared before a migration does not fit the table any more; its code has other reasons too. */
+export function isStalePlan(err: unknown): boolean {
+  const { code, routine } = err as { code?: unknown; routine?: unknown };
+  return code === '0A000' && routine === 'RevalidateCachedQuery';
 }
 
 /** The same for who started a daemon or command: which flag, what is wrong, what to do; what is nothing of the kind as it came. */

@@ -1,6 +1,6 @@
 import type { PostgresPoolClient } from 'kysely';
 import type { Pool, PoolClient } from 'pg';
-import { databaseError } from './failures.ts';
+import { databaseError, isStalePlan } from './failures.ts';
 import { PostgresDialect } from './kysely.ts';
 
 /** PostgreSQL whose errors say in our words when it is away, and whose connections end with a query that timed out. */
@@ -34,9 +34,6 @@ function lent(client: PoolClient, names: StatementNames): PostgresPoolClient {
 
 /** The client's own, after `query_timeout`; the pg module has no code for it. */
 const isTimeout = (err: unknown): boolean => err instanceof Error && err.message === 'Query read timeout';
-
-const isStalePlan = (err: unknown): boolean =>
-  err instanceof Error && err.message === 'cached plan must not change result type';
 
 /** As many statements the server keeps, on each connection. */
 const MOST_NAMED = 250;
