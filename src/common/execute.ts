@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process';
+import { spawn, type ChildProcess } from 'node:child_process';
 import { Aborted, ProcessExecutionError } from './errors.ts';
 import { sleep } from './clock.ts';
 
@@ -23,10 +23,14 @@ export interface ExecuteResult {
 }
 
 const OUTPUT_LIMIT = 32 * 1024 * 1024;
+/** Sudo that is killed has another of its processes end the command, in up to 2 s, where it runs that in a terminal (use_pty). */
+const HELPER_MS = 10_000;
 
 /**
  * Runs a host command: argv only, never a shell. It is over when all that it started and that holds its output is. After
- * `timeout_ms`, or with the signal, the command itself is killed, and what it started lives on.
+ * `timeout_ms`, or with the signal, the command itself is killed, and what it started lives on; with a root helper, which
+ * is another process than the command, all goes but what became a daemon. A command that may not be killed is waited for:
+ * what was given up does not run on.
  * @throws ProcessExecutionError, with `timeout_ms` among its details where the time was over; Aborted
  */
 export async function execute(argv: readonly string[], options: ExecuteOptions = {}): Promise<ExecuteResult> {
@@ -50,6 +54,7 @@ function executeOnce(argv: readonly string[], options: ExecuteOptions): Promise<
       stdio: ['pipe', 'pipe', 'pipe'],
       cwd: options.cwd,
       env: options.env ? { ...process.env, ...options.env } : process.env,
+      detached: helper.length > 0, // a process group of its own
     });
     let stdout = '';
     let stderr = '';
@@ -63,11 +68,14 @@ function executeOnce(argv: readonly string[], options: ExecuteOptions): Promise<
     const stop = (why: Error) => {
       stopped ??= why;
       if (ended) letGo();
+      else if (helper.length > 0) killGroup(helper, child);
       else child.kill('SIGKILL');
     };
+    let late: NodeJS.Timeout | undefined;
     child.on('exit', () => {
       ended = true;
-      if (stopped) letGo();
+      if (stopped && helper.length > 0) late = setTimeout(letGo, HELPER_MS);
+      else if (stopped) letGo();
     });
     const timeout_ms = options.timeout_ms ?? 60_000;
     const timer = setTimeout(
@@ -88,12 +96,14 @@ function executeOnce(argv: readonly string[], options: ExecuteOptions): Promise<
     child.stdin.end(options.input);
     const done = (act: () => void) => {
       clearTimeout(timer);
+      clearTimeout(late);
       options.signal?.removeEventListener('abort', onAbort);
       act();
     };
-    child.on('error', (err) =>
-      done(() => reject(new ProcessExecutionError(`${command} cannot be run: ${err.message}`, { cause: err }))),
-    );
+    child.on('error', (err) => {
+      if (child.pid !== undefined) return; // it runs, and may not be killed: `close` comes when it has ended
+      done(() => reject(new ProcessExecutionError(`${command} cannot be run: ${err.message}`, { cause: err })));
+    });
     child.on('close', (code) =>
       done(() => {
         const exit_code = code ?? -1;
@@ -108,4 +118,11 @@ function executeOnce(argv: readonly string[], options: ExecuteOptions): Promise<
       }),
     );
   });
+}
+
+/** What runs as root only root may kill. One that cannot be is waited for. */
+function killGroup(helper: readonly string[], { pid }: ChildProcess): void {
+  if (pid === undefined) return; // not started, of which `error` tells
+  const [command = '', ...args] = [...helper, 'kill', '-s', 'KILL', '--', `-${pid}`];
+  spawn(command, args, { stdio: 'ignore' }).on('error', () => undefined);
 }

@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict';
-import { existsSync, readFileSync } from 'node:fs';
+import { chmodSync, copyFileSync, existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { execute } from '../../../src/common/execute.ts';
 import { Aborted, ProcessExecutionError } from '../../../src/common/errors.ts';
 import { isAlive } from '../../../scripts/proc.ts';
+import { findProgram, needs } from '../../rigs/needs.ts';
 import { tempDir } from '../../rigs/tmp.ts';
 import { until } from '../../until.ts';
 
@@ -51,3 +52,39 @@ test('a command is over when what it started is, and its output is whole', async
 
   assert.equal(stdout, 'first\nlater\n');
 });
+
+/** What a process of no rights does: has root sleep by the helper, and gives up when that has begun. */
+const asNobody = (helper: string[], pid_file: string): string => `
+import { existsSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { execute } from '${new URL('../../../src/common/execute.js', import.meta.url).href}';
+process.setgroups([]);
+process.setgid(65534);
+process.setuid(65534);
+const stop = new AbortController();
+const argv = ['sh', '-c', 'echo $$ >${pid_file}; exec sleep 60'];
+const work = execute(argv, { signal: stop.signal, root_helper: ${JSON.stringify(helper)} }).catch((err) => err);
+while (!existsSync('${pid_file}')) await sleep(10);
+stop.abort();
+console.log((await work).name);
+`;
+
+test(
+  'a root command that is given up is ended by its root helper first (a stand-in: setpriv with the setuid bit)',
+  { skip: needs('root', 'setpriv', 'kill') },
+  async (t) => {
+    const dir = tempDir(t);
+    const [setpriv, pid_file] = [join(dir, 'setpriv'), join(dir, 'pid')];
+    chmodSync(dir, 0o755);
+    copyFileSync(findProgram('setpriv') as string, setpriv);
+    chmodSync(setpriv, 0o4755);
+    const waits = ['sh', '-c', '"$@"; exit $?', 'helper']; // like sudo, it is not the command itself
+    const helper = [setpriv, '--reuid=0', '--regid=0', '--clear-groups', ...waits];
+
+    const script = asNobody(helper, pid_file);
+    const { stdout } = await execute([process.execPath, '--input-type=module', '-e', script]);
+
+    assert.equal(stdout, 'Aborted\n');
+    assert.equal(isAlive(Number(readFileSync(pid_file, 'utf8'))), false);
+  },
+);
