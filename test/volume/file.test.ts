@@ -83,6 +83,7 @@ test('a snapshot of a resting volume is exact, whatever the volume gets later', 
     volumes: [larger.name],
     snapshots: [snapshot.name],
     exports: [larger.name],
+    half_made: { volumes: [], snapshots: [] },
   });
   await driver.deleteSnapshot(snapshot, never);
   await driver.deleteSnapshot(snapshot, never);
@@ -323,7 +324,8 @@ test('a half-made volume is not taken for one, and is made anew', { skip }, asyn
   const volume = aVolume({ size: 0 });
   writeFileSync(join(dir, 'volumes', `${volume.name}.new`), 'half');
 
-  assert.deepEqual((await driver.inventory()).volumes, []);
+  const { volumes, half_made } = await driver.inventory();
+  assert.deepEqual([volumes, half_made.volumes], [[], [volume.name]]);
   await driver.createVolume(volume, never);
 
   await qemuIo(t, await exported(driver, anExport(volume)), 'read -P 0 0 100M');

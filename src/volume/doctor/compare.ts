@@ -1,5 +1,6 @@
 import type { Difference } from '../../common/difference.ts';
 import type { VolumeStatus } from '../../common/volume_state.ts';
+import type { Inventory } from '../drivers/driver.ts';
 
 /** What the database says of this storage host, and what is there. */
 export interface StoreFacts {
@@ -10,7 +11,7 @@ export interface StoreFacts {
   attachments: readonly { id: number; volume_id: number; instance: string; instance_gone: boolean; status: string }[];
   /** Target numbers that this host gave out. */
   targets: readonly { target_num: number; volume_id: number }[];
-  store: { volumes: readonly string[]; snapshots: readonly string[]; exports: readonly string[] };
+  store: Inventory;
   /** Names of volumes and snapshots of this host that were deleted for good. */
   deleted: { volumes: readonly { id: number; name: string }[]; snapshots: readonly { id: number; name: string }[] };
 }
@@ -90,12 +91,12 @@ function attachmentFaults({ volumes, attachments }: StoreFacts): Fault[] {
 
 /** Bytes without a row are only taken away when a row says that they were to go: another cloud's may be in the same place. */
 function byteFaults({ host, deleted, store, ...facts }: StoreFacts, kind: 'volume' | 'snapshot'): Fault[] {
-  const [rows, there, gone] =
+  const [rows, there, half_made, gone] =
     kind === 'volume'
-      ? [facts.volumes, store.volumes, deleted.volumes]
-      : [facts.snapshots, store.snapshots, deleted.snapshots];
+      ? [facts.volumes, store.volumes, store.half_made.volumes, deleted.volumes]
+      : [facts.snapshots, store.snapshots, store.half_made.snapshots, deleted.snapshots];
   const missing = rows.filter(({ name, status }) => WHOLE.includes(status) && !there.includes(name));
-  const extra = there.filter((name) => !rows.some((row) => row.name === name));
+  const extra = [...new Set([...there, ...half_made])].filter((name) => !rows.some((row) => row.name === name));
   return [
     ...missing.map(({ name, status }) =>
       advice(

@@ -93,6 +93,7 @@ class VolumeDoctor {
 
   async look(): Promise<Fault[]> {
     const store = await this.#driver.look(); // before the rows: what is made meanwhile has a row first
+    const { half_made } = store;
     const [volumes, snapshots] = [
       await volumesOfHost(this.#db, this.#host),
       await snapshotsOfHost(this.#db, this.#host),
@@ -108,8 +109,16 @@ class VolumeDoctor {
       attachments,
       targets: await targetsOfHost(this.#db, this.#host),
       deleted: {
-        volumes: await this.#deleted(new Set([...store.volumes, ...store.exports]), this.#names.volumeId, volumeById),
-        snapshots: await this.#deleted(new Set(store.snapshots), this.#names.snapshotId, snapshotById),
+        volumes: await this.#deleted(
+          new Set([...store.volumes, ...half_made.volumes, ...store.exports]),
+          this.#names.volumeId,
+          volumeById,
+        ),
+        snapshots: await this.#deleted(
+          new Set([...store.snapshots, ...half_made.snapshots]),
+          this.#names.snapshotId,
+          snapshotById,
+        ),
       },
     });
   }

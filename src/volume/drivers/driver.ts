@@ -57,6 +57,8 @@ export interface Inventory {
   volumes: string[];
   snapshots: string[];
   exports: string[];
+  /** Those whose making was begun and has not come to its end; none of them is whole. */
+  half_made: { volumes: string[]; snapshots: string[] };
 }
 export interface Look extends Inventory {
   /** The program that exports and does not run, so that there are no exports; null: all runs. */

@@ -143,7 +143,12 @@ export class FakeVolumeDriver implements VolumeDriver {
 
   async inventory(): Promise<Inventory> {
     const { volumes, snapshots, exports } = this.store;
-    return { volumes: Object.keys(volumes), snapshots: Object.keys(snapshots), exports: Object.keys(exports) };
+    return {
+      volumes: Object.keys(volumes),
+      snapshots: Object.keys(snapshots),
+      exports: Object.keys(exports),
+      half_made: { volumes: [], snapshots: [] },
+    };
   }
 
   async look(): Promise<Look> {

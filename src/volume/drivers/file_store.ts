@@ -18,7 +18,15 @@ import { execute } from '../../common/execute.ts';
 import { defineFlags, integer, string, type Flags } from '../../common/flags.ts';
 import { Turns } from '../../common/linux/host.ts';
 import type { Log } from '../../common/log.ts';
-import { volumeStoreFlags, type BytesOwner, type SnapshotSpec, type StoreStats, type VolumeSpec } from './driver.ts';
+import {
+  volumeStoreFlags,
+  type BytesOwner,
+  type Inventory,
+  type SnapshotSpec,
+  type StoreStats,
+  type VolumeSpec,
+} from './driver.ts';
+import { parted } from './half_made.ts';
 import type { VolumeStore } from './iscsi.ts';
 import { isOwn, notOwn, SNAPSHOT_NAMES, VOLUME_NAMES } from './owner.ts';
 import { gigabytes, GIB, MIB, sizeBytes } from './sizes.ts';
@@ -148,13 +156,17 @@ export class FileStore implements VolumeStore {
     return this.#delete(this.#snapshotPath(snapshot), snapshot);
   }
 
-  async inventory(): Promise<{ volumes: string[]; snapshots: string[] }> {
+  async inventory(): Promise<Omit<Inventory, 'exports'>> {
     const names = async (folder: string) =>
-      (await readdir(folder, { withFileTypes: true }))
-        .filter((entry) => entry.isFile() && !entry.name.endsWith('.new'))
-        .map(({ name }) => name)
-        .sort();
-    return { volumes: await names(this.#folder), snapshots: await names(this.#snapshots) };
+      parted(
+        (await readdir(folder, { withFileTypes: true })).filter((entry) => entry.isFile()).map(({ name }) => name),
+      );
+    const [volumes, snapshots] = [await names(this.#folder), await names(this.#snapshots)];
+    return {
+      volumes: volumes.whole,
+      snapshots: snapshots.whole,
+      half_made: { volumes: volumes.half_made, snapshots: snapshots.half_made },
+    };
   }
 
   /** @param bytes its size; null leaves it as `fill` made it, which then promises the room itself */
@@ -199,7 +211,8 @@ export class FileStore implements VolumeStore {
   }
 
   async #delete(path: string, owner: BytesOwner): Promise<boolean> {
-    if ((await sizeOf(path)) !== null && !(await isOwnFile(path, owner))) return false;
+    const sizes = [await sizeOf(path), await sizeOf(`${path}.new`)];
+    if (sizes.some((size) => size !== null) && !(await isOwnFile(path, owner))) return false;
     for (const one of [path, `${path}.new`]) await rm(one, { force: true });
     await syncFolder(dirname(path));
     for (const one of [ownerPath(path), sharedPath(path)]) await rm(one, { force: true });

@@ -20,7 +20,7 @@ export interface VolumeStore {
   deleteSnapshot(snapshot: SnapshotSpec, signal: AbortSignal): Promise<boolean>;
   /** Of a file or a block device that tgtd opens. */
   path(volume: VolumeSpec): string;
-  inventory(): Promise<{ volumes: string[]; snapshots: string[] }>;
+  inventory(): Promise<Omit<Inventory, 'exports'>>;
 }
 
 /** A store of this host whose volumes tgtd exports. */

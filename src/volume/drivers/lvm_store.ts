@@ -4,7 +4,15 @@ import type { ExecuteResult } from '../../common/execute.ts';
 import { defineFlags, integer, string, type Flags } from '../../common/flags.ts';
 import { Host, hostFlags, rootHelper } from '../../common/linux/host.ts';
 import type { Log } from '../../common/log.ts';
-import { volumeStoreFlags, type BytesOwner, type SnapshotSpec, type StoreStats, type VolumeSpec } from './driver.ts';
+import {
+  volumeStoreFlags,
+  type BytesOwner,
+  type Inventory,
+  type SnapshotSpec,
+  type StoreStats,
+  type VolumeSpec,
+} from './driver.ts';
+import { parted } from './half_made.ts';
 import type { VolumeStore } from './iscsi.ts';
 import { isOwn, notOwn, SNAPSHOT_NAMES, VOLUME_NAMES } from './owner.ts';
 import { gigabytes, GIB, MIB, sizeBytes } from './sizes.ts';
@@ -122,14 +130,13 @@ export class LvmStore implements VolumeStore {
     return this.#delete(lvOf(snapshot), snapshot, signal);
   }
 
-  async inventory(): Promise<{ volumes: string[]; snapshots: string[] }> {
-    const all = (await this.#list()).filter(({ name }) => !name.endsWith('.new'));
+  async inventory(): Promise<Omit<Inventory, 'exports'>> {
+    const all = await this.#list();
     const isSnapshot = ({ kind }: LogicalVolume) => kind.toLowerCase() === 's';
+    const volumes = parted(all.filter((lv) => !isSnapshot(lv)).map(({ name }) => name));
     return {
-      volumes: all
-        .filter((lv) => !isSnapshot(lv))
-        .map(({ name }) => name)
-        .sort(),
+      volumes: volumes.whole,
+      half_made: { volumes: volumes.half_made, snapshots: [] },
       snapshots: all
         .filter(isSnapshot)
         .map(({ name }) => name.replace(/^_snapshot/, 'snapshot'))

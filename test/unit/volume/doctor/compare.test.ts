@@ -2,21 +2,33 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { compareStore, type StoreFacts } from '../../../../src/volume/doctor/compare.ts';
 
+const aStore = (over: Partial<StoreFacts['store']>): StoreFacts['store'] => ({
+  volumes: [],
+  snapshots: [],
+  exports: [],
+  half_made: { volumes: [], snapshots: [] },
+  ...over,
+});
 const facts = (over: Partial<StoreFacts> = {}): StoreFacts => ({
   host: 'store1',
   volumes: [],
   snapshots: [],
   attachments: [],
   targets: [],
-  store: { volumes: [], snapshots: [], exports: [] },
+  store: aStore({}),
   deleted: { volumes: [], snapshots: [] },
   ...over,
 });
 const a = { id: 1, name: 'volume-00000001', status: 'available' };
 const held = { ...a, status: 'in-use' };
 const attachment = { id: 5, volume_id: 1, instance: 'i-00000007', instance_gone: false, status: 'attached' };
-const told = (over: Partial<StoreFacts>) =>
-  compareStore(facts(over)).map(({ what, found, repair, mend }) => [what, found, repair, mend?.do]);
+const told = ({ store = {}, ...over }: Partial<Omit<StoreFacts, 'store'> & { store: Partial<StoreFacts['store']> }>) =>
+  compareStore(facts({ ...over, store: aStore(store) })).map(({ what, found, repair, mend }) => [
+    what,
+    found,
+    repair,
+    mend?.do,
+  ]);
 
 test('a store that is as the rows say differs in nothing', () => {
   const store = { volumes: ['volume-00000001'], snapshots: ['snapshot-00000002'], exports: ['volume-00000001'] };
@@ -51,6 +63,23 @@ test('bytes that are gone are told, bytes that were to go are deleted, bytes of 
     ['volume-00000001', 'its bytes are left', 'deletes them', 'delete bytes'],
     ['volume-00000009', 'bytes that no row ever named', null, undefined],
   ]);
+});
+
+test('what is half made is as if it were not there, and of a deleted row is deleted', () => {
+  const store = { half_made: { volumes: [a.name], snapshots: ['snapshot-00000003'] } };
+  assert.deepEqual(
+    told({ volumes: [{ ...a, status: 'creating' }], store: { half_made: { ...store.half_made, snapshots: [] } } }),
+    [],
+  );
+  const deleted = { volumes: [{ id: 1, name: a.name }], snapshots: [{ id: 3, name: 'snapshot-00000003' }] };
+  assert.deepEqual(told({ store, deleted }), [
+    ['snapshot-00000003', 'its bytes are left', 'deletes them', 'delete bytes'],
+    ['volume-00000001', 'its bytes are left', 'deletes them', 'delete bytes'],
+  ]);
+  assert.deepEqual(
+    told({ volumes: [a], store: { half_made: { ...store.half_made, snapshots: [] } } }).map(([, found]) => found),
+    ['none'],
+  );
 });
 
 test('an export is open to an attachment and to nobody else', () => {
