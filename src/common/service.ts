@@ -146,7 +146,8 @@ export class Service<T extends RpcInterface<T>> implements Running {
     const spec = contract.methods[name];
     if (message.job_id !== undefined) {
       const resource = spec.kind === 'cast' && spec.resource ? spec.resource(message.args as never) : null;
-      await this.#worker.offer({ id: message.job_id, resource, method: message.method });
+      // Not waited for: RabbitMQ ends the connection of who holds a message for 30 minutes, and the row is the truth.
+      void this.#worker.offer({ id: message.job_id, resource, method: message.method });
       return null;
     }
     const ctx: RequestContext = { ...message.context, signal: this.#stop.signal };
@@ -252,7 +253,7 @@ export class Service<T extends RpcInterface<T>> implements Running {
     const grace_ms = this.#flags.graceful_stop_timeout * 1000;
     this.#stopping = true;
     await atMost(ABORTED_MS, this.#signOff()); // nothing new is placed here, while heartbeats go on
-    const answered = this.#consumer?.stop(); // jobs that came by message are among what it waits for
+    const answered = this.#consumer?.stop();
     await Promise.all([this.#worker.stop(grace_ms, ABORTED_MS), atMost(grace_ms, answered)]);
     this.#stop.abort(new Aborted('the daemon stops'));
     await atMost(ABORTED_MS, Promise.all([...this.#loops, answered]));

@@ -68,7 +68,7 @@ const DEFAULT_PREFETCH = 64;
 /**
  * RabbitMQ. Topology and envelope are Nova's (topic exchange `nova`, queues `topic` and `topic.host`, `topic_fanout`), but
  * one exclusive reply queue a process with correlation ids in place of a queue a call, casts are persistent, confirmed and
- * mandatory, and messages are acknowledged after the work. It reconnects for ever and then declares everything again.
+ * mandatory, and messages are acknowledged when their handler has ended. It reconnects for ever and then declares everything again.
  * Callers of 2011 (a `_msg_id` and no reply-to property) get their answer on the direct exchange of that name.
  */
 export class AmqpBus implements RpcBus {

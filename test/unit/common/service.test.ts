@@ -10,6 +10,7 @@ import { Flags } from '../../../src/common/flags.ts';
 import { silentLog, type Log } from '../../../src/common/log.ts';
 import type { Manager } from '../../../src/common/manager.ts';
 import { call, cast, rpcClient, rpcContract } from '../../../src/common/rpc/contract.ts';
+import type { Handler } from '../../../src/common/rpc/bus.ts';
 import { MemoryBus } from '../../../src/common/rpc/memory_bus.ts';
 import { publishCasts, Service } from '../../../src/common/service.ts';
 import { aContext, aDatabase } from '../../builders.ts';
@@ -118,6 +119,27 @@ test('a cast of a committed transaction reaches the manager', async (t) => {
 
   await until('noted', () => manager.notes.length === 1);
   await until('done', async () => (await db.selectFrom('jobs').select('state').executeTakeFirst())?.state === 'done');
+});
+
+test('the message of a job is answered at once, however long the job takes', async (t) => {
+  const bus = new MemoryBus();
+  let answered = 0;
+  t.mock.method(bus, 'consume', (topic: string, host: string, handler: Handler) =>
+    MemoryBus.prototype.consume.call(bus, topic, host, (message) => {
+      const answer = handler(message);
+      if (message.job_id !== undefined) void answer.then(() => answered++);
+      return answer;
+    }),
+  );
+  const flags = { job_poll_interval: 1000, graceful_stop_timeout: 0 };
+  const { db, echo, manager } = await start(t, { bus, flags });
+
+  await writing(db, (tx) => castJob(tx, aContext(), echo.note, { word: 'until it is let go' }));
+  await until('its message is answered', () => answered === 1);
+
+  assert.deepEqual(manager.notes, []);
+  manager.letGo();
+  await until('noted', () => manager.notes.length === 1);
 });
 
 test('a job that outlives --graceful_stop_timeout is given up and put back for the next start', async (t) => {
