@@ -31,7 +31,8 @@ A first user, her project, and a shell that speaks for her:
 Who may do what: a member of a project may look and make key pairs; its manager may run instances; others need a role
 twice, everywhere and in the project (\`role add bob sysadmin\`, \`role add bob sysadmin web\`): \`sysadmin\` for instances,
 volumes and images, \`netadmin\` for addresses and security groups. \`cloudadmin\` and users made by \`user admin\` may do everything;
-\`itsec\` sees every project. What is changed here holds at the APIs at the latest two seconds later, quotas at once.
+\`itsec\` sees every project, and changes something only in those it is a member of, as any other member.
+What is changed here holds at the APIs at the latest two seconds later, quotas at once.
 `;
 
 const cell = (text: string): string => text.replaceAll('|', '\\|').replaceAll('<', '&lt;').replaceAll('*', '\\*');

@@ -68,6 +68,8 @@ export function credentialsContract(database: Database): void {
       project_id: 'apollo',
       project_created_at: (await getProject(db, 'apollo')).created_at,
       is_admin: false,
+      is_superuser: false,
+      is_member: true,
       roles: ['projectmanager'],
       secret_key: 'ann-secret',
     });
@@ -87,9 +89,9 @@ export function credentialsContract(database: Database): void {
     const root = await authenticator.identify('root-access:apollo');
     const sec = await authenticator.identify('sec-access:apollo');
 
-    assert.equal(root.is_admin, true);
+    assert.deepEqual([root.is_admin, root.is_superuser, root.is_member], [true, true, false]);
     assert.ok(['sysadmin', 'netadmin', 'cloudadmin', 'projectmanager'].every((role) => root.roles.includes(role)));
-    assert.deepEqual([sec.is_admin, sec.roles], [true, ['itsec']]);
+    assert.deepEqual([sec.is_admin, sec.is_superuser, sec.is_member, sec.roles], [true, false, false, ['itsec']]);
     await assert.rejects(authenticator.identify('root-access:nowhere'), AuthFailure);
   });
 
@@ -119,6 +121,8 @@ export function credentialsContract(database: Database): void {
       user_id: 'ann',
       project_id: 'apollo',
       is_admin: false,
+      is_superuser: false,
+      is_member: true,
       roles: ['projectmanager'],
     });
     assert.equal((await tokens.check(by_secret.token, 'apollo')).user_id, 'ann');

@@ -4,8 +4,16 @@ import { closeSync, fstatSync, openSync } from 'node:fs';
 import type { Server } from 'node:http';
 import { clock } from '../common/clock.ts';
 import type { Authenticator, Identity } from '../common/auth/authenticator.ts';
+import { actingAs } from '../common/auth/identity.ts';
 import { readS3Claim } from '../common/auth/signature.ts';
-import { AuthFailure, InvalidInput, NovaError, RequestExpired, SignatureDoesNotMatch } from '../common/errors.ts';
+import {
+  AuthFailure,
+  InvalidInput,
+  NovaError,
+  PolicyNotAuthorized,
+  RequestExpired,
+  SignatureDoesNotMatch,
+} from '../common/errors.ts';
 import { expressServer } from '../common/express_server.ts';
 import type { Log } from '../common/log.ts';
 import { answerMalformed } from '../common/malformed_http.ts';
@@ -90,7 +98,7 @@ async function serve(options: S3Options, req: Request, res: Response, request_id
     );
 }
 
-/** @throws S3Error AccessDenied for an unsigned request, and what is wrong with a signed one */
+/** @throws S3Error AccessDenied for an unsigned request, and what is wrong with a signed one; PolicyNotAuthorized */
 async function authenticate(
   authenticator: Authenticator,
   req: Request,
@@ -107,7 +115,7 @@ async function authenticate(
     throw new S3Error('InvalidAccessKeyId', err.message, { cause: err });
   }
   claim.verify(caller.secret_key, clock.now());
-  return { claim, caller };
+  return { claim, caller: actingAs(caller, req.method !== 'GET' && req.method !== 'HEAD') };
 }
 
 function parseQuery(text: string): ReadonlyMap<string, string> {
@@ -153,7 +161,7 @@ function toS3Error(err: unknown): S3Error {
   if (err instanceof S3Error) return err;
   if (err instanceof SignatureDoesNotMatch) return new S3Error('SignatureDoesNotMatch', err.message);
   if (err instanceof RequestExpired) return new S3Error('RequestTimeTooSkewed', err.message);
-  if (err instanceof AuthFailure) return new S3Error('AccessDenied', err.message);
+  if (err instanceof AuthFailure || err instanceof PolicyNotAuthorized) return new S3Error('AccessDenied', err.message);
   if (err instanceof InvalidInput) return new S3Error('InvalidArgument', err.message);
   if (err instanceof NovaError && err.http_status === 503) return new S3Error('ServiceUnavailable', err.message);
   return (

@@ -96,6 +96,9 @@ export function findAction<Deps>(table: ActionTable<Deps>, name: string): Action
   );
 }
 
+/** Whether an action does more than look, by AWS's names for those that look. */
+export const isChange = (name: string): boolean => !/^(Describe|Get)/.test(name);
+
 /** Source: Nova 2011.3 nova/api/ec2/__init__.py, Authorizer. @throws PolicyNotAuthorized */
 export function authorize(ctx: RequestContext, { name, roles }: Pick<Action<never>, 'name' | 'roles'>): void {
   if (ctx.is_admin || roles === 'all') return;

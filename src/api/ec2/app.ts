@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
 import express, { type Express, type NextFunction, type Request, type Response } from 'express';
 import type { Authenticator } from '../../common/auth/authenticator.ts';
+import { actingAs } from '../../common/auth/identity.ts';
 import { readEc2Claim } from '../../common/auth/signature.ts';
 import { clock } from '../../common/clock.ts';
 import type { RequestContext } from '../../common/context.ts';
@@ -11,7 +12,7 @@ import { BODY_LIMITS, readBody, sendAnswer, UnsupportedMediaType, type AnswerTex
 import { isMetadataPath } from '../metadata/app.ts';
 import { remoteAddress } from '../remote_address.ts';
 import type { AnswerCache } from '../answer_cache.ts';
-import { authorize, findAction, type ActionTable } from './action.ts';
+import { authorize, findAction, isChange, type ActionTable } from './action.ts';
 import { ec2Error, NoSuchEndpoint, UnsupportedHttpVerb } from './errors.ts';
 import { nest, parseParams } from './query.ts';
 import { renderError, renderInside, renderStsAnswer, renderStsError, STS_VERSION, wrapAnswer } from './xml.ts';
@@ -135,7 +136,7 @@ async function answer<Deps>(
   if (!exchange.action) throw new MissingParameter('the parameter Action is missing: what to do');
   if (version === '') throw new MissingParameter('the parameter Version is missing: an API version such as 2009-04-04');
   const action = findAction(actions, exchange.action);
-  const ctx = contextOf(exchange, identity);
+  const ctx = contextOf(exchange, actingAs(identity, isChange(action.name)));
   authorize(ctx, action);
   if (action.api === 'sts') return renderStsAnswer(action.name, request_id, await action.call(ctx, nest(params), deps));
   const make = async () => renderInside(await action.call(ctx, nest(params), deps));

@@ -58,7 +58,7 @@ async function describe(
     expires_at: row.expires_at,
     issued_at: row.created_at,
     user_id: row.user_id,
-    project: await getProject(db, identity.project_id ?? row.project_id),
+    project: await getProject(db, identity.project_id),
     roles: [...new Set(['member', ...identity.roles, ...(identity.is_admin ? ['admin'] : [])])],
   };
 }
@@ -66,11 +66,11 @@ async function describe(
 /** The projects of the token's owner. @throws AuthFailure */
 export async function projectsOfToken({ db, tokens }: IdentityDeps, token: string): Promise<Project[]> {
   const { user_id } = await tokens.check(token, null);
-  return listProjects(db, user_id ?? '');
+  return listProjects(db, user_id);
 }
 
 /** The same; an administrator's are all there are. @throws AuthFailure */
 export async function projectsInSight({ db, tokens }: IdentityDeps, token: string): Promise<Project[]> {
   const { user_id, is_admin } = await tokens.check(token, null);
-  return listProjects(db, is_admin ? undefined : (user_id ?? ''));
+  return listProjects(db, is_admin ? undefined : user_id);
 }

@@ -102,7 +102,7 @@ async function showToken({ exchange, deps, flags }: Call): Promise<Answer> {
   };
 }
 
-/** Their own tokens, and an administrator's everybody's. */
+/** Their own tokens, and a superuser everybody's. */
 async function revokeToken({ exchange, deps }: Call): Promise<Answer> {
   const caller = await deps.tokens.check(tokenOf(exchange), null);
   const subject = exchange.req.headers['x-subject-token'];
@@ -111,8 +111,8 @@ async function revokeToken({ exchange, deps }: Call): Promise<Answer> {
   const owner = await deps.tokens.check(subject, null).catch((err: unknown) => {
     throw err instanceof AuthFailure ? new NotFound(err.message, { cause: err }) : err;
   });
-  if (owner.user_id !== caller.user_id && !caller.is_admin)
-    throw new PolicyNotAuthorized('the token is another user’s: only they, and administrators, may revoke it');
+  if (owner.user_id !== caller.user_id && !caller.is_superuser)
+    throw new PolicyNotAuthorized('the token is another user’s: only they, and superusers, may revoke it');
   await deps.tokens.revoke(subject);
   return { status: 204 };
 }
@@ -120,7 +120,7 @@ async function revokeToken({ exchange, deps }: Call): Promise<Answer> {
 async function showCatalog({ exchange, deps, flags, base }: Call): Promise<Answer> {
   const { project_id } = await deps.tokens.check(tokenOf(exchange), null);
   const links = { self: `${base}/v3/auth/catalog` };
-  return { status: 200, body: { catalog: viewCatalogV3(catalogOf(flags, project_id ?? '')), links } };
+  return { status: 200, body: { catalog: viewCatalogV3(catalogOf(flags, project_id)), links } };
 }
 
 async function tenants({ exchange, deps }: Call): Promise<Answer> {

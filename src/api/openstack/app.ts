@@ -1,5 +1,6 @@
 import type { Server } from 'node:http';
 import type { Request } from 'express';
+import { actingAs } from '../../common/auth/identity.ts';
 import { clock } from '../../common/clock.ts';
 import { makeContext, type RequestContext } from '../../common/context.ts';
 import { endpointFlags } from '../../common/core_flags.ts';
@@ -138,15 +139,16 @@ function limitRate({ rate_limits }: RouteDeps, req: Request, below: readonly str
   if (refusal) throw new RateLimited(refusal);
 }
 
-/** Who asks, by the token; the URL's project goes before the token's. @throws AuthFailure */
+/** Who asks, by the token; the URL's project goes before the token's. @throws AuthFailure, PolicyNotAuthorized */
 async function contextOf(deps: RouteDeps, exchange: Exchange, project: string | null): Promise<RequestContext> {
   const { req, facts, request_id, remote_address, signal } = exchange;
   const token = req.headers['x-auth-token'];
   if (typeof token !== 'string' || token === '')
     throw new AuthFailure('a request needs the header X-Auth-Token; /v1.1 gives tokens');
-  const identity = await deps.tokens.check(token, project);
-  facts['project_id'] = identity.project_id;
-  return makeContext({ ...identity, request_id, remote_address, signal });
+  const who = await deps.tokens.check(token, project);
+  facts['project_id'] = who.project_id;
+  const { user_id, project_id, is_admin, roles } = actingAs(who, req.method !== 'GET' && req.method !== 'HEAD');
+  return makeContext({ user_id, project_id, is_admin, roles, request_id, remote_address, signal });
 }
 
 async function runRoute(

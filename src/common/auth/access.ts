@@ -44,7 +44,7 @@ export async function standingOf(db: Db, user_id: string, project_id: string | n
 export const isSuperuser = ({ user, held }: Standing, rules: RoleRules): boolean =>
   user.is_admin === 1 || rules.superuser_roles.some((role) => held.global.includes(role));
 
-/** Sees every project; not every administrator may do everything (itsec). */
+/** Sees every project; not every administrator may do everything (itsec): see actingAs. */
 export const isAdmin = (standing: Standing, rules: RoleRules): boolean =>
   isSuperuser(standing, rules) || rules.global_roles.some((role) => standing.held.global.includes(role));
 

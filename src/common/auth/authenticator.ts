@@ -1,13 +1,9 @@
+import type { UserInProject } from './identity.ts';
+
 /** A user in a project, as the EC2 and S3 APIs need to know it. */
-export interface Identity {
-  readonly user_id: string;
-  readonly project_id: string;
+export interface Identity extends UserInProject {
   /** Tells the project from a deleted one that had its name. UTC, ISO 8601. */
   readonly project_created_at: string;
-  /** Superuser, or holder of one of `--global_roles`. */
-  readonly is_admin: boolean;
-  /** Roles held both globally and in the project, and `projectmanager` for the project's manager. */
-  readonly roles: readonly string[];
   readonly secret_key: string;
 }
 

@@ -2,15 +2,32 @@ import type { Db } from '../db/connect.ts';
 import { findProject, isMember, type Project } from '../db/projects.ts';
 import { heldRoles } from '../db/roles.ts';
 import type { User } from '../db/users.ts';
-import { AuthFailure } from '../errors.ts';
-import { activeRoles, isAdmin, type RoleRules, type Standing } from './access.ts';
+import { AuthFailure, PolicyNotAuthorized } from '../errors.ts';
+import { activeRoles, isAdmin, isSuperuser, type RoleRules, type Standing } from './access.ts';
 
-/** What a request's context says of a user in a project. */
+/** What is known of a user in a project. */
 export interface UserInProject {
-  user_id: string;
-  project_id: string;
-  is_admin: boolean;
-  roles: string[];
+  readonly user_id: string;
+  readonly project_id: string;
+  /** Superuser, or holder of one of `--global_roles`: sees every project. */
+  readonly is_admin: boolean;
+  /** May change everything, everywhere. */
+  readonly is_superuser: boolean;
+  readonly is_member: boolean;
+  /** Roles held both globally and in the project, and `projectmanager` for the project's manager. */
+  readonly roles: readonly string[];
+}
+
+/**
+ * Who a request comes from, as far as it may go: what changes something, an administrator who is no superuser (itsec) may
+ * do as a member of the project, like any other. @throws PolicyNotAuthorized
+ */
+export function actingAs<T extends UserInProject>(who: T, changes: boolean): T {
+  if (!changes || !who.is_admin || who.is_superuser) return who;
+  if (who.is_member) return { ...who, is_admin: false };
+  throw new PolicyNotAuthorized(
+    `${who.user_id} may look at project ${who.project_id}, and change nothing there: that is for its members and superusers`,
+  );
 }
 
 /** @throws AuthFailure for an unknown project, or a user who is neither its member nor administrator */
@@ -35,5 +52,13 @@ export async function userAndProject(
   const is_admin = isAdmin(standing, rules);
   if (!standing.member && !is_admin)
     throw new AuthFailure(`the user ${user.id} is no member of project ${project_id}, and no administrator`);
-  return { identity: { user_id: user.id, project_id, is_admin, roles: activeRoles(standing, rules) }, project };
+  const identity: UserInProject = {
+    user_id: user.id,
+    project_id,
+    is_admin,
+    is_superuser: isSuperuser(standing, rules),
+    is_member: standing.member,
+    roles: activeRoles(standing, rules),
+  };
+  return { identity, project };
 }

@@ -1,7 +1,4 @@
-import type { RequestContext } from '../context.ts';
-
-/** Who a token or a key stands for: what a request's context gets from it. */
-export type Identity = Pick<RequestContext, 'user_id' | 'project_id' | 'is_admin' | 'roles'>;
+import type { UserInProject } from './identity.ts';
 
 export interface IssuedToken {
   /** Opaque; only its hash is stored. */
@@ -29,7 +26,7 @@ export interface TokenAuthenticator {
    * @param project the one in the URL, or null for the token's own
    * @throws AuthFailure for an unknown or expired token, or a project the user is not in
    */
-  check(token: string, project: string | null): Promise<Identity>;
+  check(token: string, project: string | null): Promise<UserInProject>;
   /** The token is good for nothing any more: at once where it was revoked, within two seconds at other API servers. */
   revoke(token: string): Promise<void>;
 }

@@ -7,9 +7,9 @@ import { findUser, holdUser, type User } from '../db/users.ts';
 import { AuthFailure } from '../errors.ts';
 import { defineFlags, integer, type Flags } from '../flags.ts';
 import { authFlags, type RoleRules } from './access.ts';
-import { userInProject } from './identity.ts';
+import { userInProject, type UserInProject } from './identity.ts';
 import { Recent } from './recent.ts';
-import type { Identity, IssuedToken, TokenAuthenticator } from './token_authenticator.ts';
+import type { IssuedToken, TokenAuthenticator } from './token_authenticator.ts';
 
 export const tokenFlags = defineFlags({
   // Nova defined 3600 and never read it: its tokens lived two days.
@@ -25,7 +25,7 @@ export class DbTokens implements TokenAuthenticator {
   readonly #db: NovaDb;
   readonly #rules: RoleRules;
   readonly #ttl_s: number;
-  readonly #recent: Recent<Identity>;
+  readonly #recent: Recent<UserInProject>;
   #purged_at = -Infinity;
 
   constructor({ db, flags }: { db: NovaDb; flags: Flags }) {
@@ -77,7 +77,7 @@ export class DbTokens implements TokenAuthenticator {
     throw new AuthFailure(`the user ${user.id} is in no project: an operator can add it to one`);
   }
 
-  check(token: string, project: string | null): Promise<Identity> {
+  check(token: string, project: string | null): Promise<UserInProject> {
     return this.#recent.get(project === null ? tokenHash(token) : `${tokenHash(token)} ${project}`);
   }
 
@@ -86,7 +86,7 @@ export class DbTokens implements TokenAuthenticator {
     this.#recent.clear();
   }
 
-  async #check(token_hash: string, project: string | null): Promise<Identity> {
+  async #check(token_hash: string, project: string | null): Promise<UserInProject> {
     const row = await this.#row(this.#db, token_hash);
     if (row.expires_at <= nowText()) {
       await deleteToken(this.#db, token_hash);

@@ -5,7 +5,7 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { DbAuthenticator } from '../../../src/common/auth/db_authenticator.ts';
-import { connectDb } from '../../../src/common/db/connect.ts';
+import { connectDb, type NovaDb } from '../../../src/common/db/connect.ts';
 import { syncDb } from '../../../src/common/db/migrate.ts';
 import { Flags } from '../../../src/common/flags.ts';
 import { silentLog } from '../../../src/common/log.ts';
@@ -16,6 +16,7 @@ import { findProgram } from '../../rigs/needs.ts';
 import { atEnd, tempDir, type Scope } from '../../rigs/tmp.ts';
 
 export interface ObjectStore {
+  db: NovaDb;
   /** For files of the test's own. */
   dir: string;
   buckets_path: string;
@@ -53,11 +54,11 @@ export async function anObjectStore(scope: Scope): Promise<ObjectStore> {
   const { port } = server.address() as AddressInfo;
   const url = `http://127.0.0.1:${port}`;
   const aws = (args: readonly string[], as = 'ann') => awsCommand(dir, url, args, as);
-  return { dir, buckets_path, port, url, store, images, aws };
+  return { db, dir, buckets_path, port, url, store, images, aws };
 }
 
-/** The project that aProject made the user for. */
-const PROJECTS: Record<string, string> = { ann: 'apollo', bob: 'gemini' };
+/** The project that aProject made the user for; that an administrator of the test's asks about. */
+const PROJECTS: Record<string, string> = { ann: 'apollo', bob: 'gemini', sec: 'apollo' };
 export const accessKey = (user: string): string => `${user}-access:${PROJECTS[user]}`;
 export const secretKey = (user: string): string => `${user}-secret`;
 

@@ -65,6 +65,27 @@ test('a bucket of a deleted project is not for the next one of its name; one mad
   assert.match(buckets.owner(b).project_created_at ?? '', /^20.*Z$/);
 });
 
+test('itsec sees every bucket and changes none, in a project it is no member of', async () => {
+  const b = await aBucket('ann');
+  await ask(store, 'PUT', `/${b}/k`, { body: 'x' });
+  const user = { id: 'sec', name: 'sec', access_key: 'sec-access', secret_key: 'sec-secret' };
+  await store.db
+    .insertInto('users')
+    .values({ ...user, created_at: '2011-04-15T00:00:00.000Z' })
+    .execute();
+  await store.db.insertInto('user_role_association').values({ user_id: 'sec', role: 'itsec' }).execute();
+
+  assert.equal((await ask(store, 'GET', `/${b}/k`, { as: 'sec' })).text, 'x');
+  for (const [method, path] of [
+    ['PUT', `/${b}/k`],
+    ['DELETE', `/${b}/k`],
+    ['PUT', '/of-sec'],
+  ] as const) {
+    const { status, code } = await ask(store, method, path, { as: 'sec' });
+    assert.deepEqual([status, code], [403, 'AccessDenied'], `${method} ${path}`);
+  }
+});
+
 test("a project neither sees nor reaches another project's buckets", async () => {
   const b = await aBucket('ann');
   await ask(store, 'PUT', `/${b}/k`, { body: 'secret' });

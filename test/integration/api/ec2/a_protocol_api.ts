@@ -73,6 +73,8 @@ export async function anApi(t: TestContext): Promise<Api> {
               project_id: 'web',
               project_created_at: '2011-04-15T00:00:00.000Z',
               is_admin: false,
+              is_superuser: false,
+              is_member: true,
               roles: ['sysadmin'],
               secret_key: 's3',
             })

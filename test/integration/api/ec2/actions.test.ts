@@ -4,6 +4,7 @@ import { pino } from 'pino';
 import { ec2Actions } from '../../../../src/api/ec2/actions.ts';
 import { nowText } from '../../../../src/common/clock.ts';
 import type { NovaDb } from '../../../../src/common/db/connect.ts';
+import { ec2InstanceId } from '../../../../src/common/db/instances.ts';
 import { generateSshKey } from '../../../../src/common/ssh_key.ts';
 import { anImage, anInstance } from '../../../builders.ts';
 import { aMember, anEc2Api } from './an_ec2_api.ts';
@@ -24,6 +25,31 @@ test('roles decide who may do what', async (t) => {
     const answer = await api.ask('RunInstances', {}, who);
     assert.equal(`${answer.status} ${answer.code}`, '401 UnauthorizedOperation', who);
   }
+});
+
+test('itsec sees every project, and changes something only as a member of the one it names', async (t) => {
+  const api = await anEc2Api(t);
+  await aMember(api.db, 'sec', ['itsec', 'sysadmin']);
+  await aMember(api.db, 'eye', ['itsec']);
+  await api.db.deleteFrom('user_project_association').where('user_id', '=', 'eye').execute();
+  const own = { 'InstanceId.1': ec2InstanceId(await anInstance(api.db)) };
+  const other = { 'InstanceId.1': ec2InstanceId(await anInstance(api.db, { project_id: 'gemini' })) };
+  const asked = async (action: string, params: Record<string, string>, as: string) =>
+    (await api.ask(action, params, as)).code ?? 'ok';
+
+  for (const who of ['sec', 'eye'])
+    for (const params of [own, other]) assert.equal(await asked('DescribeInstances', params, who), 'ok', who);
+  for (const [action, params] of [
+    ['TerminateInstances', own],
+    ['RunInstances', { ImageId: 'ami-00000001' }],
+    ['CreateKeyPair', { KeyName: 'k' }],
+    ['BlockExternalAddresses', { CidrIp: '192.0.2.0/24' }],
+  ] as const)
+    assert.equal(await asked(action, params, 'eye'), 'UnauthorizedOperation', action);
+  assert.equal(await asked('BlockExternalAddresses', { CidrIp: '192.0.2.0/24' }, 'sec'), 'UnauthorizedOperation');
+  assert.equal(await asked('AllocateAddress', {}, 'sec'), 'UnauthorizedOperation');
+  assert.equal(await asked('TerminateInstances', other, 'sec'), 'InvalidInstanceID.NotFound');
+  assert.equal(await asked('TerminateInstances', own, 'sec'), 'ok');
 });
 
 test('a key pair is made, imported, listed and forgotten', async (t) => {

@@ -69,7 +69,7 @@ export function signedQuery(
   return `${query}&Signature=${encode(signature)}`;
 }
 
-/** A user who belongs to apollo and holds these roles there and globally; `cloudadmin` makes an administrator. */
+/** A user who belongs to apollo and holds these roles there and globally; `cloudadmin` and `itsec` make an administrator. */
 export async function aMember(db: NovaDb, user: string, roles: readonly string[] = []): Promise<void> {
   const created_at = nowText();
   await db
@@ -79,7 +79,7 @@ export async function aMember(db: NovaDb, user: string, roles: readonly string[]
   await db.insertInto('user_project_association').values({ user_id: user, project_id: 'apollo' }).execute();
   for (const role of roles) {
     await db.insertInto('user_role_association').values({ user_id: user, role }).execute();
-    if (role === 'cloudadmin') continue;
+    if (role === 'cloudadmin' || role === 'itsec') continue;
     await db
       .insertInto('user_project_role_association')
       .values({ user_id: user, project_id: 'apollo', role })

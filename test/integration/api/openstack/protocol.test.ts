@@ -5,7 +5,7 @@ import { setTimeout as wait } from 'node:timers/promises';
 import { DbTokens, tokenFlags } from '../../../../src/common/auth/tokens.ts';
 import { clock } from '../../../../src/common/clock.ts';
 import { Flags } from '../../../../src/common/flags.ts';
-import { aProject } from '../../../builders.ts';
+import { anInstance, aProject } from '../../../builders.ts';
 import { anApi, type Answer, type Api } from './an_api.ts';
 
 const faultOf = ({ json }: Answer): [string, { code: number; message: string }] =>
@@ -51,6 +51,31 @@ test('who gives a wrong key, a wrong project or no token is told so with a 401',
   ];
   for (const [path, headers, message] of refused)
     await assertFault(await api.raw(path, { headers }), 401, 'unauthorized', message, JSON.stringify(headers));
+});
+
+test('itsec sees every project, and changes something only in one it is a member of', async (t) => {
+  const { db, image, ...api } = await anApi(t);
+  await aProject(db, 'gemini', 'sec');
+  await db.insertInto('user_role_association').values({ user_id: 'sec', role: 'itsec' }).execute();
+  const { token } = await new DbTokens({ db, flags: Flags.of() }).issue('sec', 'sec-access', null);
+  const [own, other] = [await anInstance(db, { project_id: 'gemini' }), await anInstance(db)];
+  const asked = async (method: string, path: string, body?: object) =>
+    (await api.ask(method, path, body, { 'x-auth-token': token })).status;
+
+  const server = { name: 'web', imageRef: image, flavorRef: 1 };
+  for (const [method, path, body, status] of [
+    ['GET', `/apollo/servers/${other}`, undefined, 200],
+    ['GET', `/gemini/servers/${other}`, undefined, 200],
+    ['GET', '/gemini/os-quota-sets/apollo', undefined, 200],
+    ['DELETE', `/apollo/servers/${other}`, undefined, 403],
+    ['POST', '/apollo/servers', { server }, 403],
+    ['DELETE', `/gemini/servers/${other}`, undefined, 404],
+    ['PUT', '/gemini/os-quota-sets/apollo', { quota_set: { instances: 1 } }, 403],
+    ['POST', '/gemini/os-volume-types', { volume_type: { name: 'fast' } }, 403],
+    ['POST', '/gemini/servers', { server }, 202],
+    ['DELETE', `/gemini/servers/${own}`, undefined, 204],
+  ] as const)
+    assert.equal(await asked(method, path, body), status, `${method} ${path}`);
 });
 
 test('a token that is too old is no token', async (t) => {
