@@ -51,7 +51,10 @@ and \`$\` for its begin and end), \`status\`, \`image\`, \`flavor\`, \`reservati
 address, \`$\` for its end: \`10.0.0.2$\` is not 10.0.0.20), \`fixed_ip\`, \`tenant_id\` or \`project_id\`, \`user_id\`, \`vm_state\`, \`task_state\`, \`power_state\`,
 \`key_name\`, \`hostname\`, \`availability_zone\`, \`config_drive\`, \`uuid\`; of administrators \`host\` and \`deleted\` (true: those alone), which are left alone
 of anybody else, as in Nova: **a member’s \`--host\` selects nothing out**. \`instance_name\`, \`progress\`, \`changes-before\` and \`tags\` are refused; what nobody
-knows is left alone. Images: \`name\`, \`status\`, \`server\`, \`type\`, \`property-NAME\`, \`changes-since\`.
+knows is left alone. Flavors: \`minRam\` (MB), \`minDisk\` (GiB). Images: \`name\`, \`status\`, \`server\`, \`type\`, \`property-NAME\`, \`changes-since\`.
+
+An administrator’s lists of servers, \`os-volumes\` and \`os-snapshots\` are of all projects on 1.0 and 1.1, as in 2011, unless \`all_tenants=0\`;
+on \`/v2\` they are of the own project, unless \`all_tenants=1\`: today’s clients look names up in them.
 
 **Status** of a server: BUILD, ACTIVE, REBOOT, STOPPED, ERROR (with \`fault.message\`, the reason), DELETED.
 

@@ -2,6 +2,7 @@ import type { InstanceView } from '../../common/db/instance_views.ts';
 import type { RequestContext } from '../../common/context.ts';
 import type { ComputeApi } from '../../compute/api.ts';
 import { InstanceNotFound } from '../../common/errors.ts';
+import { readerOf } from './all_tenants.ts';
 import { cutByOffset, firstOf, idNumber, pageOf, unknownMarker, type Listed } from './pagination.ts';
 import type { RouteDeps, OsRequest } from './route.ts';
 import { serverSelection } from './server_selection.ts';
@@ -17,15 +18,14 @@ export function serverId(text: string): number | string {
 }
 
 /** The servers a list shows: those that the query selects, then `marker` and `limit`. */
-export async function serverPage(
-  { ctx, query }: OsRequest,
-  { compute, settings }: RouteDeps,
-): Promise<Listed<InstanceView>> {
+export async function serverPage(req: OsRequest, { compute, settings }: RouteDeps): Promise<Listed<InstanceView>> {
+  const { ctx, query } = req;
+  const reader = readerOf(req);
   const { limit, marker } = pageOf(query, settings.osapi_max_limit);
   const { filter, wanted } = serverSelection(ctx, query);
   if (marker !== undefined) filter.marker = await markerNumber(ctx, compute, marker);
-  if (wanted === undefined) return firstOf(await compute.list(ctx, { ...filter, limit: limit + 1 }), limit);
-  return firstOf((await compute.list(ctx, filter)).filter(wanted), limit);
+  if (wanted === undefined) return firstOf(await compute.list(reader, { ...filter, limit: limit + 1 }), limit);
+  return firstOf((await compute.list(reader, filter)).filter(wanted), limit);
 }
 
 /** A deleted one is still a good marker: it may have gone between two pages. */
@@ -38,10 +38,7 @@ async function markerNumber(ctx: RequestContext, compute: ComputeApi, marker: st
 }
 
 /** The same with the `offset` of 1.0. */
-export async function serversByOffset(
-  { ctx, query }: OsRequest,
-  { compute, settings }: RouteDeps,
-): Promise<InstanceView[]> {
-  const { filter, wanted = () => true } = serverSelection(ctx, query);
-  return cutByOffset((await compute.list(ctx, filter)).filter(wanted), query, settings.osapi_max_limit);
+export async function serversByOffset(req: OsRequest, { compute, settings }: RouteDeps): Promise<InstanceView[]> {
+  const { filter, wanted = () => true } = serverSelection(req.ctx, req.query);
+  return cutByOffset((await compute.list(readerOf(req), filter)).filter(wanted), req.query, settings.osapi_max_limit);
 }

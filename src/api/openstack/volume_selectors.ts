@@ -1,6 +1,6 @@
 import type { Snapshot } from '../../common/db/snapshots.ts';
 import type { VolumeView } from '../../common/db/volume_views.ts';
-import { isTrue } from './pagination.ts';
+import { isEverywhere } from './all_tenants.ts';
 import type { OsRequest } from './route.ts';
 
 /** By a query's parameter, what it is compared with. */
@@ -50,6 +50,3 @@ export function selected<T extends { project_id: string }>(
       (everywhere || one.project_id === ctx.project_id) && asked.every(({ given, of }) => String(of(one)) === given),
   );
 }
-
-/** `?all_tenants` alone is a yes. */
-const isEverywhere = (given: string | null): boolean => given === '' || (given !== null && isTrue(given));

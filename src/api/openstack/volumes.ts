@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { SnapshotNotFound, VolumeNotFound } from '../../common/errors.ts';
 import type { CreateVolumeSpec } from '../../volume/api.ts';
 import { Truth, Whole } from '../json_body.ts';
+import { readerOf } from './all_tenants.ts';
 import { cutPage, idNumber, idOf, pageOf, viewPage } from './pagination.ts';
 import { route, type OsRequest, type RouteDeps } from './route.ts';
 import { viewSnapshot, viewVolume } from './views/volumes.ts';
@@ -65,10 +66,10 @@ const NewSnapshot = z.object({
   }),
 });
 
-export const volumePage = async ({ ctx, query }: OsRequest, { volumes, settings }: RouteDeps) =>
-  cutPage(await volumes.list(ctx), pageOf(query, settings.osapi_max_limit));
-export const snapshotPage = async ({ ctx, query }: OsRequest, { volumes, settings }: RouteDeps) =>
-  cutPage(await volumes.snapshots.list(ctx), pageOf(query, settings.osapi_max_limit));
+const volumePage = async (req: OsRequest, { volumes, settings }: RouteDeps) =>
+  cutPage(await volumes.list(readerOf(req)), pageOf(req.query, settings.osapi_max_limit));
+const snapshotPage = async (req: OsRequest, { volumes, settings }: RouteDeps) =>
+  cutPage(await volumes.snapshots.list(readerOf(req)), pageOf(req.query, settings.osapi_max_limit));
 
 /** Nova's list is as full as its detail. */
 const lists = ['', '/detail'];

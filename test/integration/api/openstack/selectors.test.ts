@@ -68,6 +68,41 @@ test('every selector of servers that clients send selects; a member’s `host` a
   }
 });
 
+test('an administrator’s list on /v2 is of the own project, of all with all_tenants; on /v1.1 the other way round', async (t) => {
+  const { admin, ...api } = await aCloud(t);
+  const server = await anInstance(api.db, { display_name: 'theirs' });
+  const volume = await aVolume(api.db);
+  const own = { servers: await anInstance(api.db, { project_id: 'gemini' }), volumes: 0, snapshots: 0 };
+  own.volumes = await aVolume(api.db, { project_id: 'gemini' });
+  own.snapshots = await aSnapshot(api.db, own.volumes, { project_id: 'gemini' });
+  const all = { servers: [server, own.servers], volumes: [volume, own.volumes], snapshots: [0, own.snapshots] };
+  all.snapshots[0] = await aSnapshot(api.db, volume);
+  const count = async (version: string, what: keyof typeof all, query: string) => {
+    const path = what === 'servers' ? what : `os-${what}`;
+    const { json } = await api.ask('GET', `/../${version}/gemini/${path}${query}`, undefined, admin);
+    return json[what].length;
+  };
+
+  for (const what of ['servers', 'volumes', 'snapshots'] as const)
+    for (const [query, v2, v1_1] of [
+      ['', 1, 2],
+      ['/detail', 1, 2],
+      ['?all_tenants', 2, 2],
+      ['/detail?all_tenants=True', 2, 2],
+      ['/detail?all_tenants=False', 1, 1],
+      ['?all_tenants=0', 1, 1],
+    ] as const)
+      assert.deepEqual(
+        [await count('v2', what, query), await count('v1.1', what, query)],
+        [v2, v1_1],
+        `${what}${query}`,
+      );
+  assert.equal(await count('v1.0', 'servers', ''), 2);
+  assert.equal(await count('v2', 'servers', '?name=theirs'), 0);
+  const shown = await api.ask('GET', `/../v2/gemini/servers/${server}`, undefined, admin);
+  assert.equal(shown.status, 200);
+});
+
 test('every selector of volumes and snapshots that clients send selects', async (t) => {
   const { admin, ...api } = await aCloud(t);
   const data = await aVolume(api.db, { display_name: 'data', size: 2 });
