@@ -7,6 +7,7 @@ import { clock } from '../src/common/clock.ts';
 import { writing } from '../src/common/db/connect.ts';
 import { deleteKeyPair, getKeyPair } from '../src/common/db/key_pairs.ts';
 import { addMember, createProject, getProject, removeMember } from '../src/common/db/projects.ts';
+import { modifyUser } from '../src/common/db/users.ts';
 import { AuthFailure, InvalidInput, KeyPairExists, KeyPairNotFound, UserNotFound } from '../src/common/errors.ts';
 import { Flags } from '../src/common/flags.ts';
 import { aProject, aUser } from './builders.ts';
@@ -136,6 +137,22 @@ export function credentialsContract(database: Database): void {
       await assert.rejects(tokens.issue(user, key, project), AuthFailure, `${user} ${key} ${project}`);
     await assert.rejects(tokens.check(by_access.token, 'nowhere'), AuthFailure);
     await assert.rejects(tokens.check('made up', null), AuthFailure);
+  });
+
+  it('a new key ends the tokens of its user, and of nobody else', async (db) => {
+    await aProject(db, 'apollo', 'ann');
+    await aProject(db, 'gemini', 'bob');
+    const tokens = () => new DbTokens({ db, flags: Flags.of() });
+    const bob = await tokens().issue('bob', 'bob-access', null);
+
+    for (const change of [{ secret_key: 'new-secret' }, { access_key: 'new-access' }]) {
+      const ann = await tokens().issue('ann', 'ann-access', null);
+      await writing(db, (tx) => modifyUser(tx, 'ann', { is_admin: false }));
+      assert.equal((await tokens().check(ann.token, null)).user_id, 'ann');
+      await writing(db, (tx) => modifyUser(tx, 'ann', change));
+      await assert.rejects(tokens().check(ann.token, null), AuthFailure);
+    }
+    assert.equal((await tokens().check(bob.token, null)).user_id, 'bob');
   });
 
   it('the database holds no token, only its hash', async (db) => {

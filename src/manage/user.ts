@@ -51,7 +51,9 @@ export const userCommands: Noun = {
     }),
     modify: verb({
       summary: 'Change keys or the right of administration',
-      details: "An empty word ('') keeps what is there. Servers may know the old keys for two more seconds.",
+      details:
+        "An empty word ('') keeps what is there. A new key also ends the user's tokens of the OpenStack and identity APIs.\n" +
+        'Servers may know the old keys and tokens for two more seconds.',
       args: {
         name,
         access: optional(text('New access key')),

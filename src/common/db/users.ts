@@ -72,7 +72,7 @@ export const findUserByAccessKey = (db: Db, access_key: string): Promise<User | 
 
 export const listUsers = (db: Db): Promise<User[]> => db.selectFrom('users').selectAll().orderBy('id').execute();
 
-/** Changes what is given. @throws InvalidInput, UserNotFound, Conflict for another user's access key */
+/** Changes what is given; a new key ends the tokens that the old ones gave. @throws InvalidInput, UserNotFound, Conflict for another user's access key */
 export async function modifyUser(
   tx: Tx,
   id: string,
@@ -92,6 +92,8 @@ export async function modifyUser(
     ...(is_admin === undefined ? {} : { is_admin: is_admin ? 1 : 0 }),
   };
   if (Object.keys(columns).length > 0) await tx.updateTable('users').set(columns).where('id', '=', id).execute();
+  if (access_key !== undefined || secret_key !== undefined)
+    await tx.deleteFrom('auth_tokens').where('user_id', '=', id).execute();
 }
 
 /**
