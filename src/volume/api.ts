@@ -248,8 +248,8 @@ export class VolumeApi {
     devices: readonly BlockDevice[],
   ): Promise<void> {
     for (const device of devices) {
-      const { snapshot_id = null, size = null } = device;
-      const volume_id = device.volume_id ?? (await this.#createIn(tx, ctx, { snapshot_id, size }));
+      const { snapshot_id = null, size = null, volume_type = null } = device;
+      const volume_id = device.volume_id ?? (await this.#createIn(tx, ctx, { snapshot_id, size, volume_type }));
       const made_for_launch = typeof device.volume_id !== 'number';
       await this.#attachments.attachAtLaunch(tx, ctx, instance_id, { ...device, volume_id, made_for_launch });
     }

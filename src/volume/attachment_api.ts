@@ -54,6 +54,7 @@ export interface BlockDevice {
   snapshot_id?: number | null;
   /** GiB. */
   size?: number | null;
+  volume_type?: string | null;
   delete_on_termination: boolean;
   boot: boolean;
 }

@@ -18,7 +18,10 @@ interface ActionSpec<P extends Params, Deps> {
   readonly about: string;
   readonly params: P;
   readonly roles: Roles;
-  /** AWS's parameters that would change the result, and cannot be had: refused, unless empty or false. `X.N.Y`: of each X. */
+  /**
+   * AWS's parameters that would change the result, and cannot be had: refused, unless empty or false. `X.N.Y`: of each X;
+   * `X=v`: refused, unless v, which is how it is here.
+   */
   readonly not_offered?: readonly string[];
   /** Whose XML the answer is; default ec2. */
   readonly api?: 'ec2' | 'sts';
@@ -55,9 +58,11 @@ export const actionsOver =
     api,
     cached,
     async call(ctx, sent, deps) {
-      const refused = not_offered.find((param) => asksFor(sent, param.split('.')));
-      if (refused !== undefined)
-        throw new UnsupportedOperation(`${name} does not offer ${refused} in this cloud; leave it out`);
+      for (const entry of not_offered) {
+        const [param = '', as_it_is = 'false'] = entry.split('=');
+        if (asksFor(sent, param.split('.'), as_it_is))
+          throw new UnsupportedOperation(`${name} does not offer ${param} in this cloud; leave it out`);
+      }
       const values = decodeParams(params, sent);
       if (dryRun.decode(sent.children?.get('DryRun'), 'DryRun')) {
         throw new DryRunOperation(`${name} would have been done, but DryRun is set`);
@@ -67,11 +72,11 @@ export const actionsOver =
   });
 const dryRun = optional(bool(), false);
 
-function asksFor(node: ParamNode | undefined, [part, ...rest]: readonly string[]): boolean {
+function asksFor(node: ParamNode | undefined, [part, ...rest]: readonly string[], as_it_is: string): boolean {
   if (node === undefined) return false;
-  if (part === undefined) return node.children !== undefined || !['', 'false', undefined].includes(node.value);
-  if (part === 'N') return [...(node.children?.values() ?? [])].some((item) => asksFor(item, rest));
-  return asksFor(node.children?.get(part), rest);
+  if (part === undefined) return node.children !== undefined || !['', as_it_is, undefined].includes(node.value);
+  if (part === 'N') return [...(node.children?.values() ?? [])].some((item) => asksFor(item, rest, as_it_is));
+  return asksFor(node.children?.get(part), rest, as_it_is);
 }
 
 export type ActionTable<Deps> = ReadonlyMap<string, Action<Deps>>;

@@ -13,6 +13,7 @@ export const blockDeviceMappings = () =>
         struct({
           SnapshotId: optional(str()),
           VolumeSize: optional(int({ min: 1 })),
+          VolumeType: optional(str()),
           DeleteOnTermination: optional(bool(), true),
           Encrypted: optional(bool(), false),
         }),
@@ -34,6 +35,7 @@ export const blockDevices = (asked: Asked): NonNullable<LaunchSpec['block_device
       device_name: DeviceName,
       ...sourceOf(Ebs?.SnapshotId, `${name}.SnapshotId`),
       volume_size: Ebs?.VolumeSize ?? null,
+      ...(Ebs?.VolumeType === undefined ? {} : { volume_type: Ebs.VolumeType }),
       delete_on_termination: Ebs?.DeleteOnTermination ?? true,
       no_device: NoDevice !== undefined || VirtualName === 'NoDevice',
       virtual_name: VirtualName ?? null,

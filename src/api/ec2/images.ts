@@ -18,15 +18,22 @@ export function kernelOf(text: string | undefined, null_kernel: string): { kerne
 
 export const describeImages = action('DescribeImages', {
   about: 'Images that the project may use',
-  params: { ImageId: list(imageId()), Owner: list(str()), Filter: filters(), ...pagingParams },
+  params: {
+    ImageId: list(imageId()),
+    Owner: list(str()),
+    ExecutableBy: list(str()),
+    Filter: filters(),
+    ...pagingParams,
+  },
   roles: 'all',
-  async run(ctx, { ImageId, Owner, Filter, ...paging }, { images }) {
+  async run(ctx, { ImageId, Owner, ExecutableBy, Filter, ...paging }, { images }) {
     const matches = matcher(Filter, FIELDS);
     const marker = afterId(paging);
     const asked = (await images.list(ctx, ImageId)).filter(
       (image) =>
         image.id > marker &&
         (Owner.length === 0 || Owner.some((owner) => isOwner(ctx, image, owner))) &&
+        (ExecutableBy.length === 0 || ExecutableBy.some((word) => isExecutable(ctx, image, word))) &&
         matches(image),
     );
     const { page, nextToken } = cutPage(asked, paging);
@@ -75,6 +82,10 @@ export const deregisterImage = action('DeregisterImage', {
 
 const isOwner = (ctx: RequestContext, image: Image, owner: string): boolean =>
   image.project_id === (owner === 'self' ? ctx.project_id : owner);
+
+/** `all`: public; a project's own are all that it alone may launch. */
+const isExecutable = (ctx: RequestContext, image: Image, word: string): boolean =>
+  word === 'all' ? image.is_public === 1 : isOwner(ctx, image, word);
 
 const PREFIXES: Readonly<Record<string, IdPrefix>> = { aki: 'aki', kernel: 'aki', ari: 'ari', ramdisk: 'ari' };
 const TYPES = { ami: 'machine', aki: 'kernel', ari: 'ramdisk' } as const;

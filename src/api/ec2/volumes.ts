@@ -25,6 +25,7 @@ export const createVolume = action('CreateVolume', {
     ClientToken: optional(str({ max: 64 })),
     TagSpecification: tagSpecifications(),
   },
+  not_offered: ['KmsKeyId'],
   roles,
   async run(ctx, asked, { volumes }) {
     if (asked.Encrypted) throw new InvalidInput('Encrypted: volumes are not encrypted here; leave it out');

@@ -10,6 +10,8 @@ export interface BlockDeviceMapping {
   snapshot_id?: number | null;
   /** GiB. */
   volume_size?: number | null;
+  /** Name of the type of the volume that is made. */
+  volume_type?: string;
   /** The volume goes with the instance; default true. */
   delete_on_termination?: boolean;
   /** Nothing at this device, whatever the image says. */
@@ -25,6 +27,7 @@ export interface LaunchVolume {
   snapshot_id: number | null;
   /** GiB. */
   size: number | null;
+  volume_type: string | null;
   delete_on_termination: boolean;
   /** The instance boots from it. */
   boot: boolean;
@@ -75,7 +78,9 @@ function oneVolume(mapping: BlockDeviceMapping, root_device: string | null): Lau
   if (boot && volume_id === null && snapshot_id === null)
     throw new InvalidInput(`${at} is an empty volume, which boots nothing: name a volume or a snapshot`);
   const { delete_on_termination = true } = mapping;
-  return { device, volume_id, snapshot_id, size: volume_id === null ? size : null, delete_on_termination, boot };
+  const made =
+    volume_id === null ? { size, volume_type: mapping.volume_type ?? null } : { size: null, volume_type: null };
+  return { device, volume_id, snapshot_id, ...made, delete_on_termination, boot };
 }
 
 const absolute = (name: string): string => (name.startsWith('/dev/') ? name : `/dev/${name}`);

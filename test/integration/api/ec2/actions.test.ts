@@ -138,6 +138,18 @@ test('what would change the result and is not offered is refused, an action as m
     ['RunInstances', { ImageId, SubnetId: 'subnet-1' }, /RunInstances does not offer SubnetId/],
     ['RunInstances', { ImageId, 'IamInstanceProfile.Name': 'x' }, /IamInstanceProfile/],
     ['RunInstances', { ImageId, 'NetworkInterface.1.PrivateIpAddress': '10.0.0.9' }, /NetworkInterface.N.PrivateIp/],
+    ['RunInstances', { ImageId, 'NetworkInterface.1.Ipv6AddressCount': '1' }, /NetworkInterface.N.Ipv6AddressCount/],
+    [
+      'RunInstances',
+      { ImageId, InstanceInitiatedShutdownBehavior: 'terminate' },
+      /InstanceInitiatedShutdownBehavior in/,
+    ],
+    ['RunInstances', { ImageId, DisableApiStop: 'true' }, /DisableApiStop/],
+    ['RunInstances', { ImageId, 'InstanceMarketOptions.MarketType': 'spot' }, /InstanceMarketOptions/],
+    ['RunInstances', { ImageId, 'Placement.Tenancy': 'dedicated' }, /Placement.Tenancy/],
+    ['RunInstances', { ImageId, 'Placement.GroupName': 'near' }, /Placement.GroupName/],
+    ['RunInstances', { ImageId, 'BlockDeviceMapping.1.Ebs.KmsKeyId': 'k' }, /BlockDeviceMapping.N.Ebs.KmsKeyId/],
+    ['CreateVolume', { Size: '1', KmsKeyId: 'k' }, /CreateVolume does not offer KmsKeyId/],
     ['AllocateAddress', { Address: '203.0.113.1' }, /does not offer Address/],
     ['CreateKeyPair', { KeyName: 'k', 'TagSpecification.1.ResourceType': 'key-pair' }, /TagSpecification/],
     ['StopInstances', { 'InstanceId.1': 'i-00000001' }, /StopInstances is not offered: RebootInstances/],
@@ -148,7 +160,8 @@ test('what would change the result and is not offered is refused, an action as m
     assert.match(answer.message ?? '', message);
   }
   const web = (await ask('CreateSecurityGroup', { GroupName: 'web', GroupDescription: 'x' })).xml.groupId;
-  const params = { ImageId, DisableApiTermination: 'false', 'NetworkInterface.1.DeviceIndex': '0', 'NetworkInterface.1.SecurityGroupId.1': web }; // prettier-ignore
+  const as_it_is = { InstanceInitiatedShutdownBehavior: 'stop', 'Placement.Tenancy': 'default', Ipv6AddressCount: '0' };
+  const params = { ImageId, ...as_it_is, DisableApiTermination: 'false', 'NetworkInterface.1.DeviceIndex': '0', 'NetworkInterface.1.SecurityGroupId.1': web }; // prettier-ignore
   assert.equal((await ask('RunInstances', params)).xml.groupSet[0].groupId, 'web', 'the name, in this version');
   assert.equal((await ask('ReleaseAddress', { AllocationId: 'eipalloc-00000099' })).message, 'project apollo has no floating ip eipalloc-00000099'); // prettier-ignore
 });
@@ -189,6 +202,15 @@ test('images show their kind, their owner and their state', async (t) => {
     ['ami-00000001', 'ami-00000003', 'ami-00000004', 'ami-00000005'],
   );
   assert.equal((await api.ask('DescribeImages', { 'ImageId.1': 'ami-00000006' })).code, 'InvalidAMIID.NotFound');
+  const executable = async (...words: string[]) => {
+    const asked = words.map((word, i) => [`ExecutableBy.${i + 1}`, word] as const);
+    const { xml } = await api.ask('DescribeImages', Object.fromEntries(asked));
+    return [...xml.imagesSet].map(({ imageId }: { imageId: string }) => Number(`0x${imageId.slice(4)}`));
+  };
+  assert.deepEqual(await executable('all'), [1, 2, 3, 4, 7]);
+  for (const own of ['self', 'apollo']) assert.deepEqual(await executable(own), [1, 2, 3, 4, 5]);
+  assert.deepEqual(await executable('self', 'all'), [1, 2, 3, 4, 5, 7]);
+  assert.deepEqual(await executable('zeus'), []);
 });
 
 test('an image is registered under a location that a bucket has, or not at all', async (t) => {

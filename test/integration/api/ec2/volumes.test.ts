@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { nowText } from '../../../../src/common/clock.ts';
+import { writing } from '../../../../src/common/db/connect.ts';
+import { insertVolumeType } from '../../../../src/common/db/volume_types.ts';
 import { anInstance, aVolumeHost } from '../../../builders.ts';
 import { atEnd, type Scope } from '../../../rigs/tmp.ts';
 import { aMember, anEc2Api } from './an_ec2_api.ts';
@@ -158,7 +160,7 @@ test('a snapshot is pending, then completed, is made into a volume, and deleted'
 });
 
 test('an instance is launched with volumes, and boots from one', async (t) => {
-  const { ask, now, image } = await aCloud(t);
+  const { ask, now, image, db } = await aCloud(t);
   await ask('CreateVolume', { Size: '1' });
   await now.volume(1, { status: 'available', host: 'store1' });
   await ask('CreateSnapshot', { VolumeId: 'vol-00000001' });
@@ -205,6 +207,13 @@ test('an instance is launched with volumes, and boots from one', async (t) => {
   assert.equal((await run({ DeviceName: '/dev/vdc', 'Ebs.SnapshotId': 'snap-000000ff' })).code, 'InvalidSnapshot.NotFound'); // prettier-ignore
   assert.match((await run(root, { ...root, DeviceName: '/dev/vda' })).message ?? '', /the same device/);
   assert.match((await run({ ...root, 'Ebs.Encrypted': 'true' })).message ?? '', /not encrypted here/);
+  const typed = { DeviceName: '/dev/vdc', 'Ebs.VolumeSize': '2', 'Ebs.VolumeType': 'gp2' };
+  assert.equal((await run(typed)).code, 'UnknownVolumeType');
+  await writing(db, (tx) => insertVolumeType(tx, 'gp2'));
+  const [with_type] = (await run(typed)).xml.instancesSet;
+  const [{ ebs }] = with_type.blockDeviceMapping;
+  const volumes = (await ask('DescribeVolumes', { 'VolumeId.1': ebs.volumeId })).xml.volumeSet;
+  assert.equal(volumes[0].volumeType, 'gp2');
 });
 
 test('what cannot be is refused in words', async (t) => {

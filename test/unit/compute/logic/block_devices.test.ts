@@ -7,7 +7,8 @@ const one = (mapping: Partial<BlockDeviceMapping>, root: string | null = null) =
   launchVolumes([{ device_name: '/dev/vdb', ...mapping }], root)[0];
 
 test('a volume, a snapshot and a size are three ways to a volume, which goes with the instance unless said otherwise', () => {
-  const plain = { device: '/dev/vdb', volume_id: null, snapshot_id: null, size: null, delete_on_termination: true };
+  const none = { volume_id: null, snapshot_id: null, size: null, volume_type: null };
+  const plain = { device: '/dev/vdb', ...none, delete_on_termination: true };
   assert.deepEqual(one({ volume_id: 3 }), { ...plain, volume_id: 3, boot: false });
   assert.deepEqual(one({ snapshot_id: 4, volume_size: 8 }), { ...plain, snapshot_id: 4, size: 8, boot: false });
   assert.deepEqual(one({ volume_size: 2, delete_on_termination: false }), {
