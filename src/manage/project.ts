@@ -1,4 +1,3 @@
-import { writeFileSync } from 'node:fs';
 import { novarcText } from '../common/auth/novarc.ts';
 import { endpointFlags } from '../common/core_flags.ts';
 import { userInProject } from '../common/auth/identity.ts';
@@ -21,6 +20,7 @@ import { getUser } from '../common/db/users.ts';
 import { InvalidInput } from '../common/errors.ts';
 import { userCertificate } from './ca.ts';
 import { optional, text, verb, type Manage, type Noun } from './noun.ts';
+import { writeSecret } from './secret_file.ts';
 import { zip } from './zip.ts';
 
 const project = text('Name of the project');
@@ -128,14 +128,14 @@ interface Credentials {
 async function environment(m: Manage, args: Credentials): Promise<void> {
   const rc = await novarcOf(m, args);
   if (args.file === '-') return m.out(rc.trimEnd());
-  writeFileSync(args.file, rc, { mode: 0o600 });
+  writeSecret(args.file, rc);
 }
 
 async function zipfile(m: Manage, args: Credentials): Promise<void> {
   const novarc = await novarcOf(m, args);
   const { private_key, certificate, ca } = await userCertificate(m, args.project, args.user);
   const files = { novarc, 'pk.pem': private_key, 'cert.pem': certificate, 'cacert.pem': ca };
-  writeFileSync(args.file, zip(files, clock.now()), { mode: 0o600 });
+  writeSecret(args.file, zip(files, clock.now()));
 }
 
 async function novarcOf(m: Manage, args: Credentials): Promise<string> {

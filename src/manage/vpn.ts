@@ -1,4 +1,4 @@
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { coreFlags } from '../common/core_flags.ts';
 import { makeContext, type RequestContext } from '../common/context.ts';
@@ -21,6 +21,7 @@ import { parseIpv4 } from '../network/logic/addresses.ts';
 import { quarantineFlags } from '../network/manager/address_book.ts';
 import { whyNoVpnAddress } from '../network/manager/vpn_address.ts';
 import { integer, optional, text, verb, type Manage, type Noun } from './noun.ts';
+import { writeSecret } from './secret_file.ts';
 import { table } from './table.ts';
 import { vpnAnswers } from './vpn_probe.ts';
 
@@ -152,7 +153,7 @@ async function ensureKey(m: Manage, user_id: string, name: string): Promise<void
   const dir = join(m.flags.read(coreFlags).state_path, 'vpn');
   mkdirSync(dir, { recursive: true, mode: 0o700 });
   const file = join(dir, `${name}.pem`);
-  writeFileSync(file, private_key, { mode: 0o600 });
+  writeSecret(file, private_key);
   await insertKeyPair(m.db, { user_id, name, fingerprint, public_key });
   m.out(`private key: ${file}`);
 }

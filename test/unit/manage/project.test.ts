@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import { readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { claimFixedIp, endQuarantine, releaseFixedIps } from '../../../src/common/db/fixed_ips.ts';
 import { allNetworks } from '../../../src/common/db/networks.ts';
@@ -7,7 +9,26 @@ import { projectCommands } from '../../../src/manage/project.ts';
 import { claimRange } from '../../../src/network/manager/address_book.ts';
 import { createVlanNetworks } from '../../../src/network/manager/create_networks.ts';
 import { aDatabase, anInstance, aProject } from '../../builders.ts';
+import { tempDir } from '../../rigs/tmp.ts';
 import { run } from './a_manage.ts';
+
+test('a novarc and a zip are readable by their owner alone, also in place of files that others read', async (t) => {
+  const db = await aDatabase(t);
+  await aProject(db);
+  const dir = tempDir(t, 'secrets');
+  const [novarc, link, elsewhere] = [join(dir, 'novarc'), join(dir, 'link'), join(dir, 'elsewhere')];
+  for (const file of [novarc, elsewhere]) writeFileSync(file, 'old', { mode: 0o644 });
+  symlinkSync(elsewhere, link);
+
+  for (const file of [novarc, link])
+    await run(db, projectCommands, 'environment', { project: 'apollo', user: 'ann', file });
+
+  for (const file of [novarc, elsewhere]) {
+    assert.equal(statSync(file).mode & 0o777, 0o600);
+    assert.match(readFileSync(file, 'utf8'), /ann-secret/);
+  }
+  assert.deepEqual(readdirSync(dir).sort(), ['elsewhere', 'link', 'novarc']);
+});
 
 test('project scrub frees the networks of a project without instances, one whose leases live a little later', async (t) => {
   const db = await aDatabase(t);
