@@ -60,7 +60,8 @@ on \`/v2\` they are of the own project, unless \`all_tenants=1\`: today’s clie
 
 **A new server** takes \`name\`, \`imageRef\`, \`flavorRef\` (ids, or URLs that end in them), \`metadata\`, \`key_name\`, \`user_data\` (base64), \`security_groups\`,
 \`availability_zone\`, \`min_count\`, \`max_count\`, \`adminPass\`, \`block_device_mapping\` (Diablo's) and \`block_device_mapping_v2\` (today's): volumes from the
-start; with one at \`vda\` it boots from that, and \`imageRef\` may be empty. \`personality\`, \`networks\`, \`accessIPv4\`, \`accessIPv6\` and \`config_drive\` are refused, not ignored. The
+start; with one at \`vda\` it boots from that, and \`imageRef\` may be empty. \`personality\`, \`networks\`, \`accessIPv4\`, \`accessIPv6\`,
+\`config_drive\`, \`return_reservation_id\`, \`host\`, \`hypervisor_hostname\` and hints for the scheduler are refused, not ignored. The
 \`adminPass\` of the answer is for clients that expect one; nothing sets it in the guest.
 
 **Other than Nova**: rate limits are off (\`--osapi_rate_limits\`); a server error never shows a stack; filters by name and address are no regular expressions; a member may select by addresses, states and more; \`limit=0\` is no

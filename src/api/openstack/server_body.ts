@@ -28,11 +28,26 @@ const Base64 = z.string().transform((text, issue) => {
   return base64;
 });
 
-/** What Nova could do with a new server and this one cannot: refused when asked for, rather than left out in silence. */
-const NOT_OFFERED = ['personality', 'networks', 'accessIPv4', 'accessIPv6', 'config_drive', 'blob'];
+/**
+ * What Nova could do with a new server and this one cannot: refused when asked for, rather than left out in silence. Hints
+ * for the scheduler stand beside the server.
+ */
+const NOT_OFFERED = [
+  'personality',
+  'networks',
+  'accessIPv4',
+  'accessIPv6',
+  'config_drive',
+  'blob',
+  'return_reservation_id',
+  'host',
+  'hypervisor_hostname',
+  'os:scheduler_hints',
+  'OS-SCH-HNT:scheduler_hints',
+];
 const asksFor = (value: unknown): boolean =>
   !(value == null || value === '' || value === false || value === 'False' || value === 'false') &&
-  !(Array.isArray(value) && value.length === 0);
+  !(typeof value === 'object' && Object.keys(value).length === 0);
 
 const COMMON = {
   name: ServerName,
@@ -47,24 +62,28 @@ const COMMON = {
   max_count: Whole.pipe(z.number().min(1, 'is less than 1')).nullish(),
 };
 
-function refuseNotOffered(server: Record<string, unknown>, issue: z.RefinementCtx): void {
+function refuseNotOffered(body: Record<string, unknown>, issue: z.RefinementCtx): void {
   for (const key of NOT_OFFERED)
-    if (asksFor(server[key])) issue.addIssue({ code: 'custom', path: [key], message: 'is not offered; leave it out' });
+    if (asksFor(body[key])) issue.addIssue({ code: 'custom', path: [key], message: 'is not offered; leave it out' });
 }
 
 /** Source: Nova 2011.3 nova/api/openstack/create_instance_helper.py */
-export const NewServer = z.object({
-  server: z.looseObject({ ...COMMON, imageRef: ImageReference, flavorRef: Reference }).superRefine(refuseNotOffered),
-});
+export const NewServer = z
+  .looseObject({
+    server: z.looseObject({ ...COMMON, imageRef: ImageReference, flavorRef: Reference }).superRefine(refuseNotOffered),
+  })
+  .superRefine(refuseNotOffered);
 export type NewServer = z.infer<typeof NewServer>['server'];
 
 /** The same in the words of 1.0. */
-export const NewServer10 = z.object({
-  server: z
-    .looseObject({ ...COMMON, imageId: ImageReference, flavorId: Reference })
-    .superRefine(refuseNotOffered)
-    .transform(({ imageId, flavorId, ...server }) => ({ ...server, imageRef: imageId, flavorRef: flavorId })),
-});
+export const NewServer10 = z
+  .looseObject({
+    server: z
+      .looseObject({ ...COMMON, imageId: ImageReference, flavorId: Reference })
+      .superRefine(refuseNotOffered)
+      .transform(({ imageId, flavorId, ...server }) => ({ ...server, imageRef: imageId, flavorRef: flavorId })),
+  })
+  .superRefine(refuseNotOffered);
 
 /** @throws InvalidInput */
 export function launchSpec(server: NewServer): LaunchSpec {

@@ -99,6 +99,9 @@ test('what a new server needs is checked, and each answer names the place', asyn
     [{ min_count: 0 }, 400, /min_count/],
     [{ adminPass: '' }, 400, /adminPass: is empty/],
     [{ personality: [{ path: '/x', contents: '' }] }, 400, /personality: is not offered/],
+    [{ return_reservation_id: 'True' }, 400, /return_reservation_id: is not offered/],
+    [{ host: 'node1' }, 400, /host: is not offered/],
+    [{ hypervisor_hostname: 'node1' }, 400, /hypervisor_hostname: is not offered/],
     [{ min_count: 11, max_count: 11 }, 413, /quota/],
   ];
   for (const [over, status, message] of refused) {
@@ -107,7 +110,13 @@ test('what a new server needs is checked, and each answer names the place', asyn
     assert.deepEqual([got, fault?.code], [status, status], JSON.stringify(over));
     assert.match(fault.message, message);
   }
+  for (const name of ['os:scheduler_hints', 'OS-SCH-HNT:scheduler_hints']) {
+    const { status, json } = await api.ask('POST', '/servers', { ...newServer(api.image), [name]: { group: 'g' } });
+    assert.deepEqual([status, json.badRequest.message], [400, `${name}: is not offered; leave it out`]);
+  }
   assert.deepEqual((await api.ask('GET', '/servers')).json, { servers: [] });
+  const none = { ...newServer(api.image, { return_reservation_id: false }), 'os:scheduler_hints': {} };
+  assert.equal((await api.ask('POST', '/servers', none)).status, 202);
 });
 
 test('two of a batch are launched and the first is told', async (t) => {
