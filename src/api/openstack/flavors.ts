@@ -1,13 +1,15 @@
 import { flavorById, listInstanceTypes, type InstanceType } from '../../common/db/instance_types.ts';
 import type { NovaDb } from '../../common/db/connect.ts';
 import { InstanceTypeNotFound } from '../../common/errors.ts';
-import { cutPage, idNumber, idOf, pageOf, viewPage } from './pagination.ts';
+import { cutPage, idNumber, idOf, pageOf, viewPage, wholeNumber } from './pagination.ts';
 import { route, type RouteDeps, type OsRequest } from './route.ts';
 import { viewFlavor, viewFlavorName } from './views/flavors.ts';
 
 async function flavorPage({ query }: OsRequest, { db, settings }: RouteDeps) {
   const page = pageOf(query, settings.osapi_max_limit);
-  const types = await listInstanceTypes(db);
+  const [min_ram, min_disk] = [wholeNumber(query, 'minRam') ?? 0, wholeNumber(query, 'minDisk') ?? 0];
+  const all = await listInstanceTypes(db);
+  const types = all.filter(({ memory_mb, local_gb }) => memory_mb >= min_ram && local_gb >= min_disk);
   return cutPage(
     types.map((type) => ({ ...type, id: type.flavorid })),
     page,
@@ -24,7 +26,7 @@ export const flavorRoutes = [
   route({
     method: 'GET',
     path: '/flavors',
-    about: 'Names of the flavors',
+    about: 'Names of the flavors, of those with `minRam` MB and `minDisk` GiB',
     policy: 'member',
     status: 200,
     cached: true,

@@ -78,7 +78,8 @@ export function afterMarker(query: URLSearchParams, marker: number | string): st
 export const unknownMarker = (marker: string): InvalidInput =>
   new InvalidInput(`marker ${marker.slice(0, 80)}: no such thing is listed; it is the id of the last one seen`);
 
-function wholeNumber(query: URLSearchParams, name: string): number | undefined {
+/** @throws InvalidInput */
+export function wholeNumber(query: URLSearchParams, name: string): number | undefined {
   const text = query.get(name);
   if (text === null || text === '') return undefined;
   if (!/^\d{1,15}$/.test(text)) throw new InvalidInput(`${name} is ${text.slice(0, 80)}; it is a number from 0 up`);

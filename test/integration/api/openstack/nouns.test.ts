@@ -35,6 +35,21 @@ test('the five flavors are listed by id, in full on request, and one by one', as
   assert.deepEqual((await api.ask('GET', '/flavors/detail?marker=1&limit=1')).json.flavors, [small]);
   assert.deepEqual((await api.ask('GET', '/flavors/2')).json, { flavor: small });
   assert.equal((await api.ask('GET', '/flavors/6')).status, 404);
+  for (const [query, ids] of [
+    ['minRam=4096', [3, 4, 5]],
+    ['minDisk=1', [2, 3, 4, 5]],
+    ['minRam=4097&minDisk=41', [4, 5]],
+    ['minRam=999999', []],
+  ] as const)
+    for (const detail of ['', '/detail']) {
+      const { flavors } = (await api.ask('GET', `/flavors${detail}?${query}`)).json;
+      assert.deepEqual(flavors.map(({ id }: { id: number }) => id), ids, query); // prettier-ignore
+    }
+  const refused = await api.ask('GET', '/flavors?minRam=much');
+  assert.deepEqual(
+    [refused.status, refused.json.badRequest.message],
+    [400, 'minRam is much; it is a number from 0 up'],
+  );
 });
 
 test('images show their state, their properties and why they failed; those of others stay hidden', async (t) => {
