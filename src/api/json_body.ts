@@ -60,6 +60,9 @@ export const Truth = z.union(
   'is not true or false',
 );
 
+/** What another server of this API could do and this one cannot: refused when asked for, rather than left out in silence. */
+export const NotOffered = z.union([z.null(), z.literal('')], 'is not offered; leave it out').optional();
+
 const TOLD_ISSUES = 3;
 
 /** @throws InvalidInput that names the places and what is wrong with them */

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { renameInstance } from '../../common/db/instance_updates.ts';
+import { NotOffered } from '../json_body.ts';
 import { generatePassword } from './admin_pass.ts';
 import { viewPage } from './pagination.ts';
 import { route } from './route.ts';
@@ -73,7 +74,7 @@ export const serverRoutes = [
     path: '/servers/:id',
     about: 'Gives a server another name',
     policy: 'member',
-    body: z.object({ server: z.object({ name: ServerName }) }),
+    body: z.object({ server: z.object({ name: ServerName, accessIPv4: NotOffered, accessIPv6: NotOffered }) }),
     status: 200,
     async run({ ctx, params, body }, { db, compute }) {
       const { id } = await compute.get(ctx, serverId(params.id));

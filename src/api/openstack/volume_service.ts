@@ -2,7 +2,7 @@ import { z } from 'zod';
 import type { Snapshot } from '../../common/db/snapshots.ts';
 import type { VolumeType } from '../../common/db/volume_types.ts';
 import type { VolumeView } from '../../common/db/volume_views.ts';
-import { Truth } from '../json_body.ts';
+import { NotOffered, Truth } from '../json_body.ts';
 import { availabilityZoneRoutes } from './availability_zones.ts';
 import { viewVolumeLimits, limitsOf } from './limits.ts';
 import { cutPage, idOf, pageOf, viewPage, type Listed } from './pagination.ts';
@@ -92,8 +92,6 @@ const cinderSnapshots = async (req: OsRequest, { volumes, settings }: RouteDeps)
   );
 
 const Words = z.string().max(255, 'has more than 255 characters');
-/** What Cinder could do and this suite cannot: refused when asked for. */
-const nothing = z.union([z.null(), z.literal('')], 'is not offered; leave it out').optional();
 const NewVolume = z.object({
   volume: z.looseObject({
     size: SizeGb.nullish(),
@@ -103,10 +101,11 @@ const NewVolume = z.object({
     metadata: z.record(z.string(), z.string()).nullish(),
     snapshot_id: Id.nullish(),
     availability_zone: Words.nullish(),
-    imageRef: nothing,
-    source_volid: nothing,
-    consistencygroup_id: nothing,
-    backup_id: nothing,
+    multiattach: Truth.nullish().refine((asked) => !asked, 'is not offered; leave it out'),
+    imageRef: NotOffered,
+    source_volid: NotOffered,
+    consistencygroup_id: NotOffered,
+    backup_id: NotOffered,
   }),
 });
 /** Each name in Cinder's words of version 3 or, as the client of today still sends them, of version 1. */

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { SnapshotNotFound, VolumeNotFound } from '../../common/errors.ts';
 import type { CreateVolumeSpec } from '../../volume/api.ts';
-import { Truth, Whole } from '../json_body.ts';
+import { NotOffered, Truth, Whole } from '../json_body.ts';
 import { readerOf } from './all_tenants.ts';
 import { cutPage, idNumber, idOf, pageOf, viewPage } from './pagination.ts';
 import { route, type OsRequest, type RouteDeps } from './route.ts';
@@ -38,9 +38,14 @@ const NewVolume = z.object({
     metadata: z.record(z.string(), z.string()).nullish(),
     snapshot_id: Id.nullish(),
     availability_zone: Words.nullish(),
+    imageRef: NotOffered,
+    source_volid: NotOffered,
   }),
 });
-type NewVolumeFields = Omit<z.infer<typeof NewVolume>['volume'], 'display_name' | 'display_description'>;
+type NewVolumeFields = Omit<
+  z.infer<typeof NewVolume>['volume'],
+  'display_name' | 'display_description' | 'imageRef' | 'source_volid'
+>;
 
 /** What VolumeApi makes of a body; the two forms of the API differ by how they name the names. */
 export const newVolumeSpec = (

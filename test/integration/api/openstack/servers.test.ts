@@ -133,6 +133,13 @@ test('a rename shows at once, a deletion takes the server away, and both know wh
 
   const renamed = await api.ask('PUT', `/servers/${id}`, { server: { name: ' db ' } });
   assert.deepEqual([renamed.status, renamed.json.server.name], [200, 'db']);
+  for (const [version, address] of [
+    ['accessIPv4', '192.0.2.1'],
+    ['accessIPv6', 'fd00::1'],
+  ] as const) {
+    const { status, json } = await api.ask('PUT', `/servers/${id}`, { server: { name: 'x', [version]: address } });
+    assert.deepEqual([status, json.badRequest.message], [400, `server.${version}: is not offered; leave it out`]);
+  }
   const gone = await api.ask('DELETE', `/servers/${id}`);
   assert.deepEqual([gone.status, gone.json], [204, undefined]);
 

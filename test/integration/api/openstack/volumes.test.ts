@@ -166,6 +166,11 @@ test('what cannot be is a clear fault, and quotas are told', async (t) => {
   for (const size of [true, [1], ' 1 ', '0x1', 1.5])
     await fault(400, /volume.size: is not a whole number/, 'POST', '/os-volumes', { volume: { size } });
   await fault(413, /uses 0 of 5 GiB, 6 more/, 'POST', '/os-volumes', { volume: { size: 6 } });
+  for (const what of ['imageRef', 'source_volid'])
+    await fault(400, /is not offered; leave it out/, 'POST', '/os-volumes', { volume: { size: 1, [what]: '1' } });
+  const cinder = '/../volume/v3/apollo/volumes';
+  await fault(400, /volume.multiattach: is not offered/, 'POST', cinder, { volume: { size: 1, multiattach: true } });
+  await fault(413, /uses 0 of 5 GiB/, 'POST', cinder, { volume: { size: 6, multiattach: false, imageRef: null } });
   await fault(400, /no volume type gold/, 'POST', '/os-volumes', { volume: { size: 1, volume_type: 'gold' } });
   await ask('POST', '/os-volumes', { volume: { size: 1 } });
   await fault(413, /has 1 volumes and may have 1/, 'POST', '/os-volumes', { volume: { size: 1 } });
