@@ -42,6 +42,7 @@ export async function start(daemon: Daemon): Promise<Running> {
   const settings = flags.read(apiFlags);
   const grace_ms = flags.read(serviceFlags).graceful_stop_timeout * 1000;
   const compute = new ComputeApi(daemon);
+  const tokens = new DbTokens(daemon); // one: what one API revokes, no other takes
   const service = await Service.start({
     ...daemon,
     binary: 'nova-api',
@@ -55,7 +56,7 @@ export async function start(daemon: Daemon): Promise<Running> {
     await service.stop();
   };
   try {
-    for (const name of settings.enabled_apis) listening.push(await startApi(name, daemon, compute));
+    for (const name of settings.enabled_apis) listening.push(await startApi(name, daemon, { compute, tokens }));
   } catch (err) {
     await stop();
     throw err;
@@ -64,7 +65,13 @@ export async function start(daemon: Daemon): Promise<Running> {
   return { stop };
 }
 
-function startApi(name: string, { db, bus, flags, log }: Daemon, compute: ComputeApi): Promise<Listening> {
+interface Shared {
+  compute: ComputeApi;
+  tokens: DbTokens;
+}
+
+function startApi(name: string, daemon: Daemon, { compute, tokens }: Shared): Promise<Listening> {
+  const { db, bus, flags, log } = daemon;
   const settings = flags.read(apiFlags);
   const images = new ImageApi({ db, bus });
   const groups = new SecurityGroupApi({ db, flags, bus, log });
@@ -93,13 +100,12 @@ function startApi(name: string, { db, bus, flags, log }: Daemon, compute: Comput
       return listen(server, settings.ec2_listen, settings.ec2_listen_port, 'ec2_listen_port');
     }
     case 'osapi': {
-      const tokens = new DbTokens({ db, flags });
       const server = openstackServer({ db, flags, log, compute, images, groups, network, volumes, tokens });
       return listen(server, settings.osapi_listen, settings.osapi_listen_port, 'osapi_listen_port');
     }
     case 'identity': {
       const { identity_listen, identity_listen_port } = flags.read(identityFlags);
-      const server = identityServer({ db, flags, log, tokens: new DbTokens({ db, flags }) });
+      const server = identityServer({ db, flags, log, tokens });
       return listen(server, identity_listen, identity_listen_port, 'identity_listen_port');
     }
     case 'metadata': {

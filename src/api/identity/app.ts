@@ -1,6 +1,7 @@
 import type { Server } from 'node:http';
 import { endpointFlags } from '../../common/core_flags.ts';
-import type { Project } from '../../common/db/projects.ts';
+import { listProjects, type Project } from '../../common/db/projects.ts';
+import { getUser } from '../../common/db/users.ts';
 import { AuthFailure, InvalidInput, NotFound, PolicyNotAuthorized } from '../../common/errors.ts';
 import type { Flags } from '../../common/flags.ts';
 import type { Log } from '../../common/log.ts';
@@ -56,15 +57,15 @@ const ROUTES: Readonly<Record<string, Readonly<Record<string, Route>>>> = {
   'v3/auth/tokens': { POST: loginV3, GET: showToken, DELETE: revokeToken },
   'v3/auth/catalog': { GET: showCatalog },
   'v3/auth/projects': { GET: ownProjects },
+  'v3/users/:id/projects': { GET: userProjects },
   'v3/projects': { GET: projects },
   'v3/projects/:id': { GET: project },
 };
 
 function find(method: string, parts: readonly string[]): Route {
   const path = parts.join('/');
-  // A client asks for a user's projects by its id; the answer is the token's owner's all the same.
   const known = path
-    .replace(/^v3\/users\/[^/]+\/projects$/, 'v3/auth/projects')
+    .replace(/^v3\/users\/[^/]+\/projects$/, 'v3/users/:id/projects')
     .replace(/^v3\/projects\/[^/]+$/, 'v3/projects/:id');
   const routes = Object.hasOwn(ROUTES, known) ? ROUTES[known] : undefined;
   if (!routes) throw new NotFound(`the identity API offers nothing at /${path.slice(0, 200)}`);
@@ -131,6 +132,16 @@ async function tenants({ exchange, deps }: Call): Promise<Answer> {
 /** Those that the token is good for. */
 async function ownProjects(call: Call): Promise<Answer> {
   return viewProjects(call, await projectsOfToken(call.deps, tokenOf(call.exchange)));
+}
+
+/** The same by the user's id; an administrator may ask about anybody. */
+async function userProjects(call: Call): Promise<Answer> {
+  const id = pathParts(splitUrl(call.exchange.req).path).at(-2) ?? '';
+  const { user_id, is_admin } = await call.deps.tokens.check(tokenOf(call.exchange), null);
+  if (id !== user_id && !is_admin)
+    throw new PolicyNotAuthorized('a user’s projects are told to the user and to administrators');
+  await getUser(call.deps.db, id);
+  return viewProjects(call, await listProjects(call.deps.db, id));
 }
 
 /** Those that the token's owner may name: where a client finds the project whose quota an administrator sets. */

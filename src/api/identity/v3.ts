@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import type { Project } from '../../common/db/projects.ts';
-import { InvalidInput } from '../../common/errors.ts';
+import { AuthFailure, InvalidInput } from '../../common/errors.ts';
 import { accessByPassword, accessByToken, type Access, type IdentityDeps } from './access.ts';
 import { REGION, type CatalogEntry } from './catalog.ts';
 
@@ -23,15 +23,22 @@ export const AuthV3 = z.object({
       password: z.object({ user: Named.extend({ password: z.string() }) }).nullish(),
       token: z.object({ id: z.string() }).nullish(),
     }),
-    scope: z.union([z.object({ project: Named.nullish() }), z.string()]).nullish(),
+    scope: z
+      .union([
+        z.object({ project: Named.nullish(), system: z.unknown().optional(), domain: z.unknown().optional() }),
+        z.string(),
+      ])
+      .nullish(),
   }),
 });
 
 /** @throws AuthFailure, InvalidInput */
 export function accessV3(deps: IdentityDeps, { auth }: z.infer<typeof AuthV3>): Promise<Access> {
   const { methods, password, token } = auth.identity;
-  const scope = typeof auth.scope === 'object' ? auth.scope?.project : undefined;
-  const project = scope?.id || scope?.name || null;
+  const scope = typeof auth.scope === 'object' ? auth.scope : null;
+  if (scope?.system != null || scope?.domain != null)
+    return Promise.reject(new AuthFailure('nobody has a role on the system or a domain here: the scope is a project'));
+  const project = scope?.project?.id || scope?.project?.name || null;
   const user = password?.user.id || password?.user.name;
   if (methods.includes('password') && password && user)
     return accessByPassword(deps, user, password.user.password, project);

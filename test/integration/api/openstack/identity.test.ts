@@ -1,6 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { anImage, aProject } from '../../../builders.ts';
+import { start } from '../../../../src/api/main.ts';
+import { Flags } from '../../../../src/common/flags.ts';
+import { silentLog } from '../../../../src/common/log.ts';
+import { MemoryBus } from '../../../../src/common/rpc/memory_bus.ts';
+import { aDatabase, anImage, aProject } from '../../../builders.ts';
+import { freePort } from '../../../rigs/free_port.ts';
 import { anApi, type Answer, type Api } from './an_api.ts';
 
 const post = (body: unknown): RequestInit => ({
@@ -81,6 +86,12 @@ test('an administrator may name every project, and everybody else their own', as
   assert.equal(await shown(ann, 'gemini'), 404);
   for (const path of ['/v3/auth/projects', '/v3/users/root/projects', '/v2.0/tenants'])
     assert.deepEqual(await ids(root, path), ['gemini'], path);
+  const asked = async (token: string, path: string) =>
+    (await api.raw(api.identity + path, { headers: { 'x-auth-token': token } })).status;
+  assert.deepEqual(await ids(ann, '/v3/users/ann/projects'), ['apollo']);
+  assert.equal(await asked(ann, '/v3/users/root/projects'), 403);
+  assert.deepEqual(await ids(root, '/v3/users/ann/projects'), ['apollo']);
+  assert.equal(await asked(root, '/v3/users/nobody/projects'), 404);
 });
 
 test('a token for another project acts there at every API, and ends with the one it was made by', async (t) => {
@@ -138,6 +149,8 @@ test('who may not is told in the form of the identity API', async (t) => {
   const cases: [string, RequestInit, number, RegExp][] = [
     ['/v3/auth/tokens', post(password('ann', 'wrong')), 401, /no user with this key/],
     ['/v3/auth/tokens', post(password('ann', 'ann-secret', { project: { name: 'nope' } })), 401, /no project nope/],
+    ['/v3/auth/tokens', post(password('ann', 'ann-secret', { system: { all: true } })), 401, /the scope is a project/],
+    ['/v3/auth/tokens', post(password('ann', 'ann-secret', { domain: { id: 'default' } })), 401, /is a project/],
     ['/v3/auth/tokens', post({ auth: { identity: { methods: ['totp'] } } }), 400, /password or token/],
     ['/v3/auth/tokens', post({}), 400, /auth: /],
     ['/v3/auth/tokens', post(password('ann', '\0')), 400, /NUL/],
@@ -169,6 +182,30 @@ test('a token is revoked by its user, and by no other', async (t) => {
   assert.equal(await revoke({ 'x-auth-token': bob, 'x-subject-token': 'unknown' }), 404);
   assert.equal(await revoke({ 'x-auth-token': ann, 'x-subject-token': ann }), 204);
   assert.equal(await revoke({ 'x-auth-token': ann, 'x-subject-token': ann }), 401);
+});
+
+test('a token that one API of a nova-api revoked is none at the other from that moment on', async (t) => {
+  const db = await aDatabase(t);
+  await aProject(db);
+  const [osapi_listen_port, identity_listen_port] = [await freePort(), await freePort()];
+  const listen = { osapi_listen: '127.0.0.1', osapi_listen_port, identity_listen: '127.0.0.1', identity_listen_port };
+  const flags = Flags.of({ enabled_apis: ['osapi', 'identity'], my_ip: '127.0.0.1', ...listen });
+  const { stop } = await start({ db, flags, log: silentLog, bus: new MemoryBus(), host: 'node1' });
+  try {
+    const tokens = `http://127.0.0.1:${identity_listen_port}/v3/auth/tokens`;
+    const { headers } = await fetch(tokens, post(password('ann', 'ann-secret')));
+    const token = { 'x-auth-token': headers.get('x-subject-token') ?? '' };
+    const listed = async () =>
+      (await fetch(`http://127.0.0.1:${osapi_listen_port}/v2/apollo/servers`, { headers: token })).status;
+    assert.equal(await listed(), 200);
+
+    const subject = { ...token, 'x-subject-token': token['x-auth-token'] };
+    assert.equal((await fetch(tokens, { method: 'DELETE', headers: subject })).status, 204);
+
+    assert.equal(await listed(), 401);
+  } finally {
+    await stop();
+  }
 });
 
 test('versions are told without a token', async (t) => {
