@@ -7,6 +7,7 @@ import { allNetworks } from '../common/db/networks.ts';
 import { liveServices } from '../common/db/services.ts';
 import { Conflict, NetworkNotFound } from '../common/errors.ts';
 import { holds, parseCidr, parseIpv4 } from '../network/logic/addresses.ts';
+import { checkHost } from './known_host.ts';
 import { optional, text, verb, type Manage, type Noun } from './noun.ts';
 import { table } from './table.ts';
 
@@ -23,7 +24,9 @@ export const fixedCommands: Noun = {
       args: { host: optional(text('Only those of instances on this host')) },
       run: async (m, { host }) => {
         const heading = ['network', 'IP address', 'MAC address', 'hostname', 'host', 'instance', 'state'];
-        for (const line of table([heading, ...(await listFixedIps(m.db, host)).map(listed)])) m.out(line);
+        const rows = await listFixedIps(m.db, host);
+        if (host !== undefined && rows.length === 0) await checkHost(m, host, []);
+        for (const line of table([heading, ...rows.map(listed)])) m.out(line);
       },
     }),
     reserve: verb({

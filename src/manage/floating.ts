@@ -2,10 +2,10 @@ import { createFloatingIps, deleteFloatingIps } from '../common/db/floating_pool
 import { listFloatingIps } from '../common/db/floating_ips.ts';
 import { ec2InstanceId } from '../common/db/instances.ts';
 import { poolAddresses, poolBlocks } from '../network/logic/floating.ts';
-import { optional, text, verb, type Noun } from './noun.ts';
+import { alsoCalled, optional, text, verb, type Noun } from './noun.ts';
 import { table } from './table.ts';
 
-const range = text('Block such as 203.0.113.0/28, or addresses with commas between them');
+const range = alsoCalled(['ip_range'], text('Block such as 203.0.113.0/28, or addresses with commas between them'));
 
 /** Source: Nova 2011.3 bin/nova-manage FloatingIpCommands. */
 export const floatingCommands: Noun = {

@@ -7,7 +7,7 @@ import {
   type InstanceType,
 } from '../common/db/instance_types.ts';
 import { InstanceTypeNotFound } from '../common/errors.ts';
-import { integer, onOff, optional, text, verb, type Noun } from './noun.ts';
+import { alsoCalled, integer, onOff, optional, text, verb, type Noun } from './noun.ts';
 
 const name = text('Name of the instance type');
 const number = (help: string, min = 0) => integer(help, { min, max: 2 ** 31 - 1 });
@@ -22,7 +22,7 @@ export const instanceTypeCommands: Noun = {
       args: {
         name,
         memory: number('Memory, MB', 1),
-        vcpus: number('Virtual processors', 1),
+        vcpus: alsoCalled(['cpu'], number('Virtual processors', 1)),
         local_gb: number('Disk, GiB; 0 is the size of the image'),
         flavorid: number('Number of the flavor in the OpenStack API', 1),
         swap: optional(number('Swap disk, GiB; kept and shown, no disk is made'), 0),

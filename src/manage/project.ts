@@ -19,12 +19,14 @@ import { scrubProjectGroups } from '../common/db/security_groups.ts';
 import { getUser } from '../common/db/users.ts';
 import { InvalidInput } from '../common/errors.ts';
 import { userCertificate } from './ca.ts';
-import { optional, text, verb, type Manage, type Noun } from './noun.ts';
+import { alsoCalled, optional, text, verb, type Manage, type Noun } from './noun.ts';
 import { writeSecret } from './secret_file.ts';
 import { zip } from './zip.ts';
 
 const project = text('Name of the project');
 const user = text('Name of the user');
+const name = alsoCalled(['project'], project);
+const description = alsoCalled(['desc'], optional(text('What it is for')));
 
 /** Source: Nova 2011.3 bin/nova-manage ProjectCommands. */
 export const projectCommands: Noun = {
@@ -39,9 +41,9 @@ export const projectCommands: Noun = {
     create: verb({
       summary: 'Make a project; its manager becomes a member',
       args: {
-        name: project,
-        manager: text('Name of the user who manages it'),
-        description: optional(text('What it is for')),
+        name,
+        manager: alsoCalled(['user'], text('Name of the user who manages it')),
+        description,
       },
       run: async (m, args) => {
         await writing(m.db, (tx) => createProject(tx, args));
@@ -50,7 +52,7 @@ export const projectCommands: Noun = {
     delete: verb({
       summary: 'Take away a project without instances, volumes and images, with its members, roles, quotas and groups',
       details: 'Its buckets stay: administrators reach them, and no later project of that name.',
-      args: { name: project },
+      args: { name },
       run: (m, { name }) => writing(m.db, (tx) => deleteProject(tx, name)),
     }),
     environment: verb({
@@ -70,9 +72,9 @@ export const projectCommands: Noun = {
     modify: verb({
       summary: 'Name another manager, who becomes a member, or another description',
       args: {
-        name: project,
-        manager: optional(text("Name of the user who manages it; '' keeps who does")),
-        description: optional(text('What it is for')),
+        name,
+        manager: alsoCalled(['user'], optional(text("Name of the user who manages it; '' keeps who does"))),
+        description,
       },
       run: (m, { name, ...change }) => writing(m.db, (tx) => modifyProject(tx, name, change)),
     }),

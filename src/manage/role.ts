@@ -1,4 +1,12 @@
-import { addRole, authFlags, hasRole, removeRole, standingOf } from '../common/auth/access.ts';
+import {
+  addRole,
+  authFlags,
+  checkRoleName,
+  hasRole,
+  PROJECT_MANAGER,
+  removeRole,
+  standingOf,
+} from '../common/auth/access.ts';
 import { optional, text, verb, type Noun } from './noun.ts';
 
 const args = {
@@ -27,8 +35,9 @@ export const roleCommands: Noun = {
       details,
       args,
       run: async (m, { user, role, project = null }) => {
-        const standing = await standingOf(m.db, user, project);
-        m.out(hasRole(standing, role, m.flags.read(authFlags)) ? 'True' : 'False');
+        const rules = m.flags.read(authFlags);
+        if (role !== PROJECT_MANAGER) checkRoleName(rules, role);
+        m.out(hasRole(await standingOf(m.db, user, project), role, rules) ? 'True' : 'False');
       },
     }),
     remove: verb({

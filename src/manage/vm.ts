@@ -1,8 +1,7 @@
 import { ec2ImageId } from '../common/db/images.ts';
 import { ec2InstanceId } from '../common/db/instances.ts';
 import { viewInstances, type InstanceView } from '../common/db/instance_views.ts';
-import { allServices } from '../common/db/services.ts';
-import { HostNotFound } from '../common/errors.ts';
+import { checkHost } from './known_host.ts';
 import { optional, text, verb, type Noun } from './noun.ts';
 import { table } from './table.ts';
 
@@ -18,9 +17,7 @@ export const vmCommands: Noun = {
       args: { host: optional(text('Name of the host')) },
       run: async (m, { host }) => {
         const all = await viewInstances(m.db, m.ctx, {});
-        const hosts = [...all, ...(await allServices(m.db))].map((one) => one.host);
-        if (host !== undefined && !hosts.includes(host))
-          throw new HostNotFound(`there is no host ${host}: see nova-manage service list`);
+        if (host !== undefined) await checkHost(m, host, all);
         const rows = all.filter((instance) => host === undefined || instance.host === host).map(listed);
         for (const line of table([HEADING, ...rows])) m.out(line);
       },

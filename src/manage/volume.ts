@@ -16,6 +16,7 @@ import { volumeResource } from '../volume/rpc.ts';
 import { takeDownVolumes } from '../volume/take_down.ts';
 import { lookTwice, note, repair } from '../volume/doctor/doctor.ts';
 import { doctorVerb } from './doctor.ts';
+import { checkHost } from './known_host.ts';
 import { named, numberOf, onOff, optional, text, verb, type Manage, type Noun } from './noun.ts';
 import { table } from './table.ts';
 import { forgetSnapshot, forgetVolume, silenceOfStorage } from './volume_gone.ts';
@@ -98,7 +99,9 @@ const api = ({ db, flags }: Manage): VolumeApi => new VolumeApi({ db, flags, bus
 
 async function list(m: Manage, { host }: { host: string | undefined }): Promise<void> {
   const rows = [['id', 'status', 'GiB', 'type', 'host', 'zone', 'project', 'attached to', 'device', 'name', 'fault']];
-  for (const volume of await viewVolumes(m.db, m.ctx)) {
+  const all = await viewVolumes(m.db, m.ctx);
+  if (host !== undefined) await checkHost(m, host, all);
+  for (const volume of all) {
     if (host !== undefined && volume.host !== host) continue;
     const { attachment } = volume;
     rows.push([

@@ -48,8 +48,10 @@ export const isSuperuser = ({ user, held }: Standing, rules: RoleRules): boolean
 export const isAdmin = (standing: Standing, rules: RoleRules): boolean =>
   isSuperuser(standing, rules) || rules.global_roles.some((role) => standing.held.global.includes(role));
 
-/** Whether the user acts in the role: in the standing's project, or everywhere without one. */
-export function hasRole({ user, project, held }: Standing, role: string, rules: RoleRules): boolean {
+/** Whether the user acts in the role: in the standing's project, or everywhere without one. A superuser acts in all. */
+export function hasRole(standing: Standing, role: string, rules: RoleRules): boolean {
+  const { user, project, held } = standing;
+  if (isSuperuser(standing, rules)) return true;
   if (role === PROJECT_MANAGER) return project?.project_manager === user.id;
   if (!held.global.includes(role)) return false;
   return project === null || rules.global_roles.includes(role) || held.project.includes(role);
@@ -88,9 +90,14 @@ export async function removeRole(
   return deleteRole(db, user, role, project);
 }
 
+/** @throws UserRoleNotFound */
+export function checkRoleName({ allowed_roles }: RoleRules, role: string): void {
+  if (!allowed_roles.includes(role))
+    throw new UserRoleNotFound(`there is no role ${role}; the roles are ${allowed_roles.join(', ')}`);
+}
+
 function checkRole(rules: RoleRules, role: string, project: string | null): void {
-  if (!rules.allowed_roles.includes(role))
-    throw new UserRoleNotFound(`there is no role ${role}; the roles are ${rules.allowed_roles.join(', ')}`);
+  checkRoleName(rules, role);
   if (project !== null && rules.global_roles.includes(role))
     throw new GlobalRoleNotAllowed(`the role ${role} is held everywhere, not in one project: leave ${project} out`);
 }

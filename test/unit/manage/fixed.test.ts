@@ -37,6 +37,14 @@ test("a network's gateway is never guests' address", async (t) => {
   );
 });
 
+test('a host with services and no addresses has an empty list', async (t) => {
+  const db = await aDatabase(t);
+  const service = { host: 'node1', binary: 'nova-compute', topic: 'compute', availability_zone: 'nova' };
+  await registerService(db, { ...service, incarnation: 'first', agreed_flags: {}, enabled: true });
+
+  assert.equal((await run(db, fixedCommands, 'list', { host: 'node1' })).length, 1);
+});
+
 test('reserved addresses, those in use and those that wait for their lease to end are listed', async (t) => {
   const db = await aDatabase(t);
   await createNetworks({ db, flags: Flags.of() }, { fixed_range: '10.0.0.0/24' });

@@ -159,7 +159,40 @@ test('roles: both halves are needed, and what cannot be given is refused', async
 
   assert.deepEqual([before, with_one, await has()], ['False', 'False', 'True']);
   assert.match((await manage('role', 'add', 'ann', 'cloudadmin', 'web')).err, /held everywhere, not in one project/);
-  assert.match((await manage('role', 'add', 'ann', 'king')).err, /there is no role king/);
+  for (const verb of ['add', 'has', 'remove'])
+    assert.match((await manage('role', verb, 'ann', 'king')).err, /there is no role king/);
+  assert.deepEqual((await manage('role', 'has', 'ann', 'projectmanager', 'web')).out, ['True']);
+  await manage('user', 'admin', 'root');
+  for (const words of [['netadmin', 'web'], ['netadmin'], ['cloudadmin']])
+    assert.deepEqual((await manage('role', 'has', 'root', ...words)).out, ['True'], words.join(' '));
+});
+
+test('a host that nobody has heard of is refused, not taken for an empty one', async (t) => {
+  const manage = aManage(t);
+  await manage('db', 'sync');
+
+  for (const words of [
+    ['vm', 'list', 'nosuch'],
+    ['fixed', 'list', 'nosuch'],
+    ['volume', 'list', '--host=nosuch'],
+  ]) {
+    const { code, err } = await manage(...words);
+    assert.deepEqual([code, err], [1, 'nova-manage: there is no host nosuch: see nova-manage service list'], words[0]);
+  }
+});
+
+test("Diablo's names of arguments are known", async (t) => {
+  const manage = aManage(t);
+  await manage('user', 'create', 'ann');
+
+  for (const words of [
+    ['project', 'create', '--project=web', '--user=ann', '--desc=Shop'],
+    ['project', 'modify', '--project=web', '--desc=Market'],
+    ['project', 'delete', '--project=web'],
+    ['floating', 'create', '--ip_range=203.0.113.9'],
+    ['instance_type', 'create', '--name=m', '--memory=1', '--cpu=1', '--local_gb=1', '--flavorid=9'],
+  ])
+    assert.deepEqual(await manage(...words).then(({ code, err }) => [code, err]), [0, ''], words.join(' '));
 });
 
 test('project quota sets a limit and prints all of them', async (t) => {
