@@ -22,10 +22,17 @@ export function parseJson(bytes: Buffer, content_type: string | undefined): unkn
   if (/(^|[^\\])(\\\\)*\\u0000/.test(text))
     throw new InvalidInput('the body has a NUL character, which no text here may');
   try {
-    return JSON.parse(text);
+    return JSON.parse(text, refuseProto);
   } catch (err) {
+    if (err instanceof InvalidInput) throw err;
     throw new InvalidInput(`the body is not valid JSON: ${err instanceof Error ? err.message.slice(0, 200) : ''}`);
   }
+}
+
+/** No object keeps it as it keeps other keys: it would be gone without a word. @throws InvalidInput */
+function refuseProto(key: string, value: unknown): unknown {
+  if (key === '__proto__') throw new InvalidInput('the body has the key __proto__, which nothing here may have');
+  return value;
 }
 
 /** Brackets open at once, those in strings aside; of something that may not be JSON. */

@@ -14,7 +14,10 @@ export function tagsOf(
   for (const { ResourceType, Tag } of specifications) {
     if (ResourceType !== of)
       throw new InvalidInput(`TagSpecification: only the ${of} has tags here, not '${ResourceType.slice(0, 80)}'`);
-    for (const { Key, Value } of Tag) tags.set(Key, Value);
+    for (const { Key, Value } of Tag) {
+      if (Key === '__proto__') throw new InvalidInput('TagSpecification: no tag is named __proto__ here');
+      tags.set(Key, Value);
+    }
   }
   return Object.fromEntries(tags);
 }

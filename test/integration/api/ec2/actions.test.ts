@@ -159,6 +159,11 @@ test('what would change the result and is not offered is refused, an action as m
     assert.equal(answer.code, 'UnsupportedOperation', action);
     assert.match(answer.message ?? '', message);
   }
+  const tag = (Key: string) => ({ 'TagSpecification.1.ResourceType': 'volume', 'TagSpecification.1.Tag.1.Key': Key });
+  assert.match(
+    (await ask('CreateVolume', { Size: '1', ...tag('__proto__') })).message ?? '',
+    /no tag is named __proto__/,
+  );
   const web = (await ask('CreateSecurityGroup', { GroupName: 'web', GroupDescription: 'x' })).xml.groupId;
   const as_it_is = { InstanceInitiatedShutdownBehavior: 'stop', 'Placement.Tenancy': 'default', Ipv6AddressCount: '0' };
   const params = { ImageId, ...as_it_is, DisableApiTermination: 'false', 'NetworkInterface.1.DeviceIndex': '0', 'NetworkInterface.1.SecurityGroupId.1': web }; // prettier-ignore

@@ -127,6 +127,20 @@ test('two of a batch are launched and the first is told', async (t) => {
   assert.equal((await api.ask('GET', '/servers')).json.servers.length, 2);
 });
 
+test('a key that no object keeps is refused wherever it stands', async (t) => {
+  const api = await anApi(t);
+  const id = await anInstance(api.db);
+
+  for (const [method, path, body] of [
+    ['POST', '/servers', `{"server": {"name": "x", "imageRef": 1, "flavorRef": 1, "metadata": {"__proto__": "x"}}}`],
+    ['POST', `/servers/${id}/metadata`, '{"metadata": {"__proto__": "x"}}'],
+    ['PUT', `/servers/${id}/metadata/__proto__`, '{"meta": {"\\u005f_proto__": "x"}}'],
+  ] as const) {
+    const { status, json } = await api.ask(method, path, body);
+    assert.deepEqual([status, json.badRequest?.message], [400, 'the body has the key __proto__, which nothing here may have']); // prettier-ignore
+  }
+});
+
 test('a rename shows at once, a deletion takes the server away, and both know when there is none', async (t) => {
   const api = await anApi(t);
   const id = await anInstance(api.db, { host: null, vm_state: 'building', task_state: 'scheduling' });
