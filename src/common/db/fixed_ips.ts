@@ -39,8 +39,8 @@ export type FreeRange = Omit<ClaimRange, 'makeMac'>;
 /** A network that an instance may have an address of. */
 export interface Claim {
   range: ClaimRange;
-  /** Of a multi_host network: who serves the card. */
-  host: string | null;
+  /** Of a multi_host network: who serves the card, and where it takes its own address if it has none. */
+  server: { host: string; range: FreeRange } | null;
 }
 
 export interface ClaimedIp {
@@ -60,7 +60,7 @@ export const claimFixedIp = (
   range: ClaimRange,
   instance_id: number,
   host: string | null,
-): Promise<ClaimedIp> => claimFixedIpOf(db, [{ range, host }], instance_id);
+): Promise<ClaimedIp> => claimFixedIpOf(db, [{ range, server: host === null ? null : { host, range } }], instance_id);
 
 /**
  * The instance's address on one of these networks: the one it has, or a new one with a new card, of the first network
@@ -76,9 +76,12 @@ export async function claimFixedIpOf(db: NovaDb, claims: readonly Claim[], insta
       if (has) return has;
     }
     let full: NoMoreAddresses | undefined;
-    for (const { range, host } of claims)
+    for (const { range, server } of claims)
       try {
-        return await claimNew(tx, db, range, instance_id, host);
+        // First: a guest whose host has no address on its network would be without a gateway.
+        if (server !== null && (await hostIp(tx, range.network_id, server.host)) === null)
+          await takeHostIp(tx, db.dialect, server.range, server.host);
+        return await claimNew(tx, db, range, instance_id, server?.host ?? null);
       } catch (err) {
         if (!(err instanceof NoMoreAddresses)) throw err;
         full = err;
@@ -163,17 +166,17 @@ async function claimedIp(tx: Tx, network_id: number, instance_id: number): Promi
  * The host's own address on a multi_host network, with which it is its guests' gateway: the one it has, or a new one.
  * @throws NoMoreAddresses; Conflict when the network was deleted in this moment
  */
-export async function claimHostIp(db: NovaDb, range: ClaimRange, host: string): Promise<string> {
-  return writing(db, async (tx) => {
-    const { network_id, cidr } = range;
-    const network = tx.selectFrom('networks').select('id').where('id', '=', network_id).where('deleted', '=', 0);
-    const row = await (db.dialect === 'sqlite' ? network : network.forUpdate()).executeTakeFirst(); // one host's two questions are one
-    if (!row) throw new Conflict(`network ${cidr} was deleted in this moment; the host needs no address on it`);
-    const had = await hostIp(tx, network_id, host);
-    if (had !== null) return had;
-    const number = await insertFree(tx, range, { instance_id: null, allocated: 0, reserved: 1, host });
-    return range.format(number);
-  });
+export const claimHostIp = (db: NovaDb, range: FreeRange, host: string): Promise<string> =>
+  writing(db, (tx) => takeHostIp(tx, db.dialect, range, host));
+
+async function takeHostIp(tx: Tx, dialect: Dialect, range: FreeRange, host: string): Promise<string> {
+  const { network_id, cidr } = range;
+  const network = tx.selectFrom('networks').select('id').where('id', '=', network_id).where('deleted', '=', 0);
+  const row = await (dialect === 'sqlite' ? network : network.forUpdate()).executeTakeFirst(); // one host's two questions are one
+  if (!row) throw new Conflict(`network ${cidr} was deleted in this moment; the host needs no address on it`);
+  const had = await hostIp(tx, network_id, host);
+  if (had !== null) return had;
+  return range.format(await insertFree(tx, range, { instance_id: null, allocated: 0, reserved: 1, host }));
 }
 
 /** A host's own address on a multi_host network, or null. */

@@ -75,7 +75,7 @@ export class AddressBook {
   ): Promise<Network> {
     const claims = networks.map((network) => ({
       range: claimRange(network, vpn),
-      host: network.multi_host === 1 ? host : null,
+      server: network.multi_host === 1 && host !== null ? { host, range: claimRange(network) } : null,
     }));
     const { db, quarantine_s } = this.#d;
     const { network_id, address, mac } = await claimFixedIpOf(db, claims, instance_id).catch(async (err: unknown) => {

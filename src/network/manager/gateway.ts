@@ -4,7 +4,7 @@ import { claimHostIp, hostIp, releaseHostIp, type FixedIp } from '../../common/d
 import { allNetworks, deletedNetworks, networksOfHost, type Network } from '../../common/db/networks.ts';
 import { dhcpGuests } from '../../common/db/virtual_interfaces.ts';
 import { orEnd, type Attempt } from '../../common/doctor.ts';
-import { BackendUnavailable, errorText, FlagsError, NovaError } from '../../common/errors.ts';
+import { BackendUnavailable, errorText, FlagsError, NoMoreAddresses, NovaError } from '../../common/errors.ts';
 import { boolean, defineFlags, string, type FlagValues } from '../../common/flags.ts';
 import { Turns } from '../../common/linux/host.ts';
 import type { BridgeSpec } from '../drivers/driver.ts';
@@ -55,6 +55,8 @@ export class Gateway {
   readonly #flags: FlagValues<typeof gatewayFlags & typeof bridgePortFlags & typeof announceFlags>;
   /** Networks that are set up. */
   readonly #ready = new Set<number>();
+  /** multi_host networks that had no address left for this host. */
+  readonly #full = new Set<number>();
   /** By bridge. */
   readonly #dhcp = new Map<string, Coalesced>();
   readonly #setups = new Map<string, Coalesced>();
@@ -120,16 +122,29 @@ export class Gateway {
     return (await networksOfHost(this.#d.db, this.#d.host)).filter((network) => this.#o.serves(network));
   }
 
-  /** The host as the database has it: networks of its own set up, those of others or of nobody not there. */
-  async #bringAll(attempt: Attempt): Promise<void> {
+  /**
+   * The host as the database has it: networks of its own set up, those of others or of nobody not there. A part that fails
+   * does not hold the others up. @throws the first that failed
+   */
+  async #bringAll(orFail: Attempt): Promise<void> {
+    const failures: Error[] = [];
+    const attempt: Attempt = (what, work) =>
+      orFail(what, work).catch((err: unknown) => {
+        failures.push(err as Error);
+        if (failures.length > 1) this.#d.log.error({ err, what }, 'more on this host is not as wanted');
+      });
     await attempt('networks of others', () => this.#removeOthers());
     const networks = await this.#networks();
     for (const id of this.#ready) if (!networks.some((network) => network.id === id)) this.#ready.delete(id);
+    const up: Network[] = [];
     for (const bridge of new Set(networks.map((network) => network.bridge)))
-      await attempt(`bridge ${bridge}`, () => this.#setUp(bridge));
-    await attempt('rules and floating addresses', () => this.#rules.run());
-    for (const network of networks) this.#ready.add(network.id);
+      await attempt(`bridge ${bridge}`, async () => up.push(...(await this.#setUp(bridge))));
+    await attempt('rules and floating addresses', async () => {
+      await this.#rules.run();
+      for (const { id } of up) this.#ready.add(id);
+    });
     await attempt('events of DHCP servers', () => this.#events.run());
+    if (failures[0]) throw failures[0];
   }
 
   /** What the host has of networks that are others' by now, nobody's, or deleted, whichever process made it. */
@@ -234,10 +249,20 @@ export class Gateway {
     return multi_host === 0 ? gateway : hostIp(this.#d.db, id, this.#d.host);
   }
 
-  /** The same, claimed where there is none yet. */
+  /** The same, claimed where there is none yet; null where the network is full: no guest of this host is on it. */
   async #dhcpServer(network: Network): Promise<string | null> {
+    const { db, host, log } = this.#d;
     if (network.multi_host === 0 || !this.#claim) return this.#ownAddress(network);
-    return claimHostIp(this.#d.db, claimRange(network), this.#d.host);
+    try {
+      const address = await claimHostIp(db, claimRange(network), host);
+      this.#full.delete(network.id);
+      return address;
+    } catch (err) {
+      if (!(err instanceof NoMoreAddresses)) throw err;
+      if (!this.#full.has(network.id)) log.warn({ err }, 'this host does not serve a network that is full');
+      this.#full.add(network.id);
+      return null;
+    }
   }
 
   /** The address of the host that serves a card. */

@@ -3,9 +3,11 @@ import { test, type TestContext } from 'node:test';
 import { clock } from '../../../../src/common/clock.ts';
 import { adminContext } from '../../../../src/common/context.ts';
 import type { NovaDb } from '../../../../src/common/db/connect.ts';
+import { hostIp } from '../../../../src/common/db/fixed_ips.ts';
 import { deleteNetwork, moveNetwork, networkById } from '../../../../src/common/db/networks.ts';
 import {
   Aborted,
+  BackendUnavailable,
   InvalidInput,
   NetworkNotFound,
   NoMoreAddresses,
@@ -239,6 +241,42 @@ test('of a multi_host network each host is the gateway of its own guests by an a
   assert.equal(one.driver.made.get('br100')?.gateways[0]?.address, a?.gateway);
   assert.equal(two.driver.made.get('br100')?.gateways[0]?.address, b?.gateway);
   assert.equal(new Set([a?.address, b?.address, a?.gateway, b?.gateway]).size, 4);
+});
+
+test('a host without an address in a full multi_host network serves the others, and its guests are on those', async (t) => {
+  const { db, network_id } = await anEmptyNetwork(t, { cidr: '10.0.0.0/29', broadcast: '10.0.0.7', multi_host: 1 });
+  const second = { cidr: '10.1.0.0/24', gateway: '10.1.0.1', dhcp_start: '10.1.0.2', broadcast: '10.1.0.255' };
+  const one = await aNetworkHost(db, {}, 'node1');
+  const got = [];
+  for (let i = 0; i < 4; i++) got.push((await one.allocate(await anInstance(db), 'node1'))[0]?.address);
+  await aNetwork(db, { ...second, multi_host: 1 });
+
+  const two = await aNetworkHost(db, {}, 'node2');
+  assert.deepEqual(two.driver.made.get('br100')?.gateways.map(({ address }) => address), ['10.1.0.2']); // prettier-ignore
+  assert.ok(two.driver.firewall);
+  await db.deleteFrom('fixed_ips').where('address', '=', String(got[0])).execute();
+  const [nic] = await two.allocate(await anInstance(db), 'node2');
+  assert.deepEqual([nic?.gateway, nic?.address], ['10.1.0.2', '10.1.0.3'], 'the free address is the host’s by now');
+  assert.equal(await hostIp(db, network_id, 'node2'), got[0]);
+});
+
+test('a bridge that cannot be set up holds up neither the other bridges of the host nor its rules', async (t) => {
+  const { db } = await anEmptyNetwork(t, { bridge: 'br7' });
+  const second = { cidr: '10.1.0.0/24', gateway: '10.1.0.1', dhcp_start: '10.1.0.2', broadcast: '10.1.0.255' };
+  await aNetwork(db, { ...second, host: 'net1' });
+  const { driver, manager } = await aNetworkHost(db, { flat_network_bridge: 'br7' });
+  assert.deepEqual([...driver.made.keys()], ['br7', 'br100']);
+  const { ensureBridge } = FakeNetworkDriver.prototype;
+  driver.ensureBridge = async (spec) => {
+    if (spec.bridge === 'br7') throw new BackendUnavailable('br7 does not come');
+    return ensureBridge.call(driver, spec);
+  };
+  driver.made.clear();
+  driver.firewall = null;
+
+  await assert.rejects(manager.periodicTasks(), /br7 does not come/);
+
+  assert.deepEqual([[...driver.made.keys()], driver.firewall !== null], [['br100'], true]);
 });
 
 test('addresses of a host that died with its guests are free again by the nova-network of another', async (t) => {
