@@ -127,6 +127,8 @@ export interface ComputeDriver {
 export interface FirewallDriver {
   /** Checks programs and has bridged packets filtered. @throws BackendUnavailable with what to install or set */
   initHost(signal: AbortSignal): Promise<void>;
+  /** Has bridged packets filtered, where somebody turned that off. @throws BackendUnavailable */
+  filterBridges(signal: AbortSignal): Promise<void>;
   /** Makes the rules of this host's guests exactly these, other programs' untouched; connections live on. */
   apply(firewall: InstanceFirewall, signal: AbortSignal): Promise<void>;
   /**

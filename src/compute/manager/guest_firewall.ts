@@ -76,6 +76,7 @@ export class GuestFirewall {
 
   /** The same, after a look at what the host really has: somebody may have changed it. @throws BackendUnavailable */
   async repair(): Promise<void> {
+    await this.#d.firewall?.filterBridges(this.#signal);
     this.#applied = '';
     await this.refresh();
     await this.plugged();

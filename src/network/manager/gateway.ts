@@ -114,7 +114,11 @@ export class Gateway {
 
   /** Puts right what someone took away, and catches up with events. */
   async periodicTasks(): Promise<void> {
-    await this.#bringAll(orEnd);
+    try {
+      await this.#d.driver.initHost({ metadata: true }, this.#signal);
+    } finally {
+      await this.#bringAll(orEnd);
+    }
   }
 
   /** Networks of this host, oldest first. */

@@ -78,6 +78,22 @@ test('a group that a running guest is put into is in force at once, and so is it
   assert.equal(await pings(a, b.ip, 1), false);
 });
 
+test(
+  'guests are under their rules again a period after somebody let bridged packets pass unfiltered',
+  { skip },
+  async (t) => {
+    const { guard, guest, host, firewall } = await aGuardedHost(t);
+    await guard();
+    const [a, b] = [await guest(2), await guest(3)];
+    await host.exec(['sysctl', '-qw', 'net.bridge.bridge-nf-call-iptables=0']);
+    assert.equal(await pings(a, b.ip), true);
+
+    await firewall.repair();
+
+    assert.equal(await pings(a, b.ip, 1), false);
+  },
+);
+
 test('ports and types of icmp are let in one by one', { skip }, async (t) => {
   const { guard, guest, api, settled } = await aGuardedHost(t);
   await guard();

@@ -41,10 +41,13 @@ export class IptablesFirewallDriver implements FirewallDriver {
       throw new BackendUnavailable(
         `security groups need ${missing.join(', ')}: install them, or do without, with --firewall_driver=${NO_FIREWALL}`,
       );
+    await this.filterBridges(signal);
+    if (this.#use_ipv6) await this.#judgesNeighbours(signal);
+  }
+
+  async filterBridges(signal: AbortSignal): Promise<void> {
     await this.#bridgesFilter('iptables', signal);
-    if (!this.#use_ipv6) return;
-    await this.#bridgesFilter('ip6tables', signal);
-    await this.#judgesNeighbours(signal);
+    if (this.#use_ipv6) await this.#bridgesFilter('ip6tables', signal);
   }
 
   async look({ tables, sets, taps }: InstanceFirewall, signal: AbortSignal): Promise<Difference[]> {

@@ -60,6 +60,16 @@ test('at its start nova-network takes the network and is its gateway, DHCP serve
   assert.match(nat?.chains['PREROUTING']?.[0] ?? '', /169\.254\.169\.254.* --to-destination 192\.0\.2\.1:8773/);
 });
 
+test('forwarding that somebody turned off is on again after a period', async (t) => {
+  const { db } = await anEmptyNetwork(t);
+  const { driver, manager } = await aNetworkHost(db);
+  driver.forwarding = false;
+
+  await manager.periodicTasks();
+
+  assert.ok(driver.forwarding);
+});
+
 test('guests are led to a metadata service on a port of its own when --metadata_dnat says so', async (t) => {
   const { db } = await anEmptyNetwork(t);
 
