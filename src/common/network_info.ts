@@ -35,10 +35,18 @@ export interface ComputeNetwork {
   /** Makes sure that the bridges of these cards are on this host. Running it again changes nothing. */
   setupComputeNetwork(nics: readonly NetworkPlace[], signal: AbortSignal): Promise<void>;
   /**
-   * Takes away the bridges, and the rules, of projects' networks that no guest of this host is on. `left` is asked while
-   * no bridge is being set up, so that it knows of every guest that one was set up for.
+   * Takes away the bridges, and the rules, of projects' networks that no guest of this host is on, and makes sure of the
+   * rules of the others. `look` is asked while no bridge is being set up, so that it knows of every guest that one was
+   * set up for.
    */
-  leaveNetworks(left: () => Promise<LeftNetwork[]>, signal: AbortSignal): Promise<void>;
+  leaveNetworks(look: () => Promise<GuestBridges>, signal: AbortSignal): Promise<void>;
+}
+
+/** What a host's guests are on, and what they are not. */
+export interface GuestBridges {
+  /** Bridges. */
+  used: string[];
+  left: LeftNetwork[];
 }
 
 /** A project's network without guests on this host. */

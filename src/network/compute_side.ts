@@ -3,7 +3,7 @@ import { ClassNotFound } from '../common/errors.ts';
 import type { Flags, FlagValues } from '../common/flags.ts';
 import type { Log } from '../common/log.ts';
 import { Turns } from '../common/linux/host.ts';
-import type { ComputeNetwork, LeftNetwork, NetworkPlace } from '../common/network_info.ts';
+import type { ComputeNetwork, GuestBridges, NetworkPlace } from '../common/network_info.ts';
 import { loadClass } from '../common/class_names.ts';
 import { makeNetworkDriver, NETWORK_MANAGERS } from './classes.ts';
 import type { NetworkDriver } from './drivers/driver.ts';
@@ -47,8 +47,6 @@ class BridgedComputeNetwork implements ComputeNetwork {
   readonly #turns = new Turns();
   /** Bridges whose traffic is let through; null before the first look at what a former nova-compute wrote. */
   #bridges: ReadonlySet<string> | null = null;
-  /** Whether the rules are this process's own. */
-  #applied = false;
 
   constructor(flags: Flags, driver: NetworkDriver) {
     this.#driver = driver;
@@ -66,20 +64,20 @@ class BridgedComputeNetwork implements ComputeNetwork {
     });
   }
 
-  leaveNetworks(left: () => Promise<LeftNetwork[]>, signal: AbortSignal): Promise<void> {
+  leaveNetworks(look: () => Promise<GuestBridges>, signal: AbortSignal): Promise<void> {
     return this.#turns.take(async () => {
       const there = await this.#driver.bridges(signal);
       const own = new Set(there.filter((bridge) => bridge.own).map(({ name }) => name));
-      const known = new Set(await this.#known(signal));
-      if (own.size === 0 && known.size === 0) return;
-      for (const network of await left()) {
+      const { used, left } = await look();
+      const bridges = new Set([...(await this.#known(signal)), ...used]); // somebody may have taken the rules away
+      for (const network of left) {
         const kept =
           own.has(network.bridge) && !network.served_here
             ? await this.#driver.removeNetwork(this.#spec(network), signal)
             : null;
-        if (kept === null) known.delete(network.bridge);
+        if (kept === null) bridges.delete(network.bridge);
       }
-      await this.#letThrough(known, signal);
+      await this.#letThrough(bridges, signal);
     });
   }
 
@@ -96,10 +94,8 @@ class BridgedComputeNetwork implements ComputeNetwork {
   });
 
   async #letThrough(bridges: ReadonlySet<string>, signal: AbortSignal): Promise<void> {
-    const same = [...bridges].join() === [...(await this.#known(signal))].join();
-    if (same && (this.#applied || bridges.size === 0)) return;
+    if (bridges.size === 0 && (await this.#known(signal)).size === 0) return; // nothing of ours is there
     await this.#driver.applyFirewall(computeFirewall([...bridges], this.#use_ipv6), signal);
     this.#bridges = bridges;
-    this.#applied = true;
   }
 }

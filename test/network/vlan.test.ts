@@ -43,7 +43,7 @@ const skip = needs(
 const COMPUTE_SIDE = `
   const [dist, flags_json, verb, json] = process.argv.slice(1);
   const { computeNetwork } = await import(dist + '/network/compute_side.js');
-  const { networksWithoutGuests } = await import(dist + '/common/db/project_networks.js');
+  const { guestBridges } = await import(dist + '/common/db/project_networks.js');
   const { connectDb } = await import(dist + '/common/db/connect.js');
   const { Flags } = await import(dist + '/common/flags.js');
   const { silentLog } = await import(dist + '/common/log.js');
@@ -53,7 +53,7 @@ const COMPUTE_SIDE = `
   if (verb === 'setup') await network.setupComputeNetwork(JSON.parse(json), signal);
   else {
     const db = await connectDb(given.sql_connection);
-    await network.leaveNetworks(() => networksWithoutGuests(db, given.host), signal);
+    await network.leaveNetworks(() => guestBridges(db, given.host), signal);
     await db.destroy();
   }`;
 

@@ -1,6 +1,7 @@
 import { nowText } from '../clock.ts';
 import { Conflict, NetworkInUse, NoMoreNetworks, ProjectNotFound, type NovaError } from '../errors.ts';
 import { changed, lockProject, writing, type Db, type Dialect, type NovaDb, type Tx } from './connect.ts';
+import type { GuestBridges } from '../network_info.ts';
 import { instanceUsage } from './instances.ts';
 import { allNetworks, checkNoGuests, networkById, type Network } from './networks.ts';
 
@@ -213,10 +214,10 @@ export async function scrubProjectNetworks(
 }
 
 /**
- * Projects' networks that a host has no guest of, those that are free or were deleted too. What a nova-network of the same
- * host serves, or is about to take away itself, is `served_here`.
+ * The bridges that a host's guests are on, and the projects' networks that it has no guest of, those that are free or were
+ * deleted too. What a nova-network of the same host serves, or is about to take away itself, is `served_here`.
  */
-export async function networksWithoutGuests(db: Db, host: string): Promise<(Network & { served_here: boolean })[]> {
+export async function guestBridges(db: Db, host: string): Promise<GuestBridges> {
   const in_use = await db
     .selectFrom('fixed_ips as ip')
     .innerJoin('instances as i', 'i.id', 'ip.instance_id')
@@ -225,7 +226,6 @@ export async function networksWithoutGuests(db: Db, host: string): Promise<(Netw
     .distinct()
     .where('i.host', '=', host)
     .where('i.deleted', '=', 0)
-    .where('n.vlan', 'is not', null)
     .execute();
   const used = new Set(in_use.map(({ bridge }) => bridge));
   const nova_network = await db
@@ -238,10 +238,11 @@ export async function networksWithoutGuests(db: Db, host: string): Promise<(Netw
   const rows = await db.selectFrom('networks').selectAll().orderBy('id').execute();
   const live = rows.filter((row) => row.deleted === 0);
   const others = (row: Network) => live.some(({ id, bridge, vlan }) => bridge === row.bridge && (vlan === null || (row.deleted === 1 && id !== row.id))); // prettier-ignore
-  return rows
+  const left = rows
     .filter((row) => row.vlan !== null && !used.has(row.bridge) && !others(row))
     .map((row) => {
       const elsewhere = row.deleted === 0 && row.project_id !== null && row.host !== host && row.multi_host === 0;
       return { ...row, served_here: nova_network !== undefined && !elsewhere };
     });
+  return { used: [...used], left };
 }

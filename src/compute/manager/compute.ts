@@ -12,7 +12,7 @@ import {
   type Instance,
 } from '../../common/db/instances.ts';
 import { hasOpenJob } from '../../common/db/jobs.ts';
-import { networksWithoutGuests } from '../../common/db/project_networks.ts';
+import { guestBridges } from '../../common/db/project_networks.ts';
 import { everyHostServes } from '../../common/db/networks.ts';
 import { Aborted, InstanceBusy, InstanceNotFound } from '../../common/errors.ts';
 import { defineFlags, integer, type Flags, type FlagValues } from '../../common/flags.ts';
@@ -92,7 +92,7 @@ export class ComputeManager implements ComputeRpc, Manager {
     await this.#giveBackRest(ctx);
     await this.#firewall.repair();
     const { db, host, network } = this.#d;
-    await network.leaveNetworks(() => networksWithoutGuests(db, host), ctx.signal);
+    await network.leaveNetworks(() => guestBridges(db, host), ctx.signal);
   }
 
   #updateResources = (): Promise<void> =>

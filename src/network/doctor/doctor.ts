@@ -3,7 +3,7 @@ import { coreFlags, serviceFlags } from '../../common/core_flags.ts';
 import type { NovaDb } from '../../common/db/connect.ts';
 import { cardsOfHost } from '../../common/db/network_faults.ts';
 import { allNetworks } from '../../common/db/networks.ts';
-import { networksWithoutGuests } from '../../common/db/project_networks.ts';
+import { guestBridges } from '../../common/db/project_networks.ts';
 import { allServices } from '../../common/db/services.ts';
 import { differenceKey, type Difference } from '../../common/difference.ts';
 import { orEnd, Repairs, twice } from '../../common/doctor.ts';
@@ -126,8 +126,8 @@ async function bring(
     const groups = repairs === null ? [places] : places.map((place) => [place]);
     for (const group of groups.filter(({ length }) => length > 0))
       await attempt(`bridge ${group.map(({ bridge }) => bridge).join()}`, () => compute.setupComputeNetwork(group, signal)); // prettier-ignore
-    const left = () => networksWithoutGuests(deps.db, hostOf(deps));
-    await attempt('bridges without guests', () => compute.leaveNetworks(left, signal));
+    const guests = () => guestBridges(deps.db, hostOf(deps));
+    await attempt('bridges without guests', () => compute.leaveNetworks(guests, signal));
   }
 }
 
