@@ -205,7 +205,7 @@ test(
         /chain nova-compute-local \| no such rule \| -m physdev .*nova2-0/,
         /chain nova-compute-local \| no such rule \| -d 10\.77\.0\.8\/32/, // prettier-ignore
         /chain nova-compute-sources \| no such rule/,
-        /chain nova-compute-targets \| no such rule/,
+        /chain nova-compute-strangers \| no such rule/,
         /chain nova-compute-reflected \| no such rule/,
         /^interface nova2-0 \| gone with i-00000002 \| there \| deletes it$/,
       ],

@@ -4,7 +4,7 @@ import type { AddressSet } from '../../common/linux/ipset.ts';
 import type { HeadRule, Tables, WantedTable } from '../../common/linux/iptables_text.ts';
 import { eui64Address } from '../../common/eui64.ts';
 import { SHARED_CHAINS } from '../../network/logic/firewall.ts';
-import { tapName } from './tap_name.ts';
+import { ANY_TAP, tapName } from './tap_name.ts';
 
 export interface FirewallPolicy {
   /** Guests of one network reach each other, whatever their groups say. */
@@ -35,9 +35,12 @@ type Version = 'v4' | 'v6';
  *           provider: what no guest is sent, dropped
  *           sg-ID: one rule of the group a line; every guest of the host that is in the group jumps there
  *   nat     of ebtables: PREROUTING -> sources -> by tap -> from-ID-CARD: only the card's own MAC and addresses, no DHCP server
+ *                        PREROUTING -> strangers: nothing from a tap without a card
  *   mangle  of ip6tables: PREROUTING -> neighbours -> by tap -> from-ID-CARD: claims no address but the card's own
  *
- * Of a group's members the addresses are in the set nova-sg-ID (nova-sg6-ID). Source: Nova 2011.3
+ * A tap without a card is that of a guest that the rows do not know: deleted while this host was cut off, or launched after
+ * the backup that the database was restored from. No rule speaks for it, so nothing passes it, either way; a guest that is
+ * being launched has its card before its tap. Of a group's members the addresses are in the set nova-sg-ID (nova-sg6-ID). Source: Nova 2011.3
  * nova/virt/libvirt/firewall.py, IptablesFirewallDriver; there, anti-spoofing was nwfilter's.
  */
 export function instanceFirewall(rows: FirewallRows, policy: FirewallPolicy): InstanceFirewall {
@@ -113,6 +116,7 @@ function filterTable(
       '-j $sg-fallback',
     ];
   }
+  local.push(`-m physdev --physdev-out ${ANY_TAP} --physdev-is-bridged -j $sg-fallback`);
   return {
     table: 'filter',
     chains,
@@ -188,7 +192,8 @@ function addressSets({ rules, members }: FirewallRows, version: Version): Addres
 function framesTable(cards: readonly Card[], { use_ipv6 }: FirewallPolicy): WantedTable {
   const chains: Record<string, string[]> = {
     sources: cards.map(({ tap, from }) => `-i ${tap} -j $${from}`),
-    targets: use_ipv6 ? [] : cards.map(({ tap }) => `-p IPv6 -o ${tap} -j DROP`),
+    strangers: [...cards.map(({ tap }) => `-i ${tap} -j RETURN`), `-i ${ANY_TAP} -j DROP`],
+    targets: use_ipv6 ? [] : [`-p IPv6 -o ${ANY_TAP} -j DROP`],
   };
   for (const card of cards) chains[card.from] = ownFrames(card, use_ipv6);
   return {
@@ -196,7 +201,7 @@ function framesTable(cards: readonly Card[], { use_ipv6 }: FirewallPolicy): Want
     chains,
     shared: {},
     builtin: {
-      PREROUTING: [{ rule: '-j $sources', place: 'any' }],
+      PREROUTING: ['sources', 'strangers'].map((chain) => ({ rule: `-j $${chain}`, place: 'any' })),
       POSTROUTING: [{ rule: '-j $targets', place: 'any' }],
     },
   };

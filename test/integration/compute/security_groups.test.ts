@@ -274,6 +274,38 @@ test(
   },
 );
 
+test(
+  'a guest whose instance is deleted or unknown is heard by nobody and reached by nobody',
+  { skip: skip || needs('dnsmasq', 'busybox') },
+  async (t) => {
+    const { db, guard, guest, api, host, firewall, settled } = await aGuardedHost(t, {
+      allow_project_net_traffic: true,
+    });
+    await guard();
+    const [a, b] = [await guest(2), await guest(3)];
+    await api.authorize(ctx, { name: 'default' }, [{ protocol: '-1', ...from('0.0.0.0/0') }]);
+    await settled();
+    assert.equal(await pings(a, b.ip), true);
+
+    await db.updateTable('instances').set({ deleted: 1 }).where('id', '=', a.id).execute();
+    await firewall.repair();
+
+    for (const [one, other] of [
+      [a, b.ip],
+      [b, a.ip],
+      [a, '10.77.0.1'],
+      [host, a.ip],
+    ] as const)
+      // prettier-ignore
+      assert.equal(await pings(one, other, 1), false);
+    await serveDhcp(t, a, '10.77.0.2', '10.77.0.200');
+    assert.equal(await asksDhcp(b), '');
+    const before = await rulesOn(host);
+    await firewall.repair();
+    assert.equal(await rulesOn(host), before, 'a second time changes nothing');
+  },
+);
+
 test('of a guest that is gone no rule, chain or set stays', { skip }, async (t) => {
   const { guard, guest, api, host, terminate, settled } = await aGuardedHost(t);
   await guard();

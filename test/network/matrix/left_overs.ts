@@ -45,7 +45,8 @@ async function tracesOn(host: Host, marks: readonly string[]): Promise<string[]>
     ...filesIn(join(host.dir, 'networks')),
     ...filesIn(join(host.dir, 'instances')),
   ];
-  const of_guests = /nova-compute-(inst|from)-|nova-compute-sg-[0-9a-f]+ |physdev|Name: nova-sg|qemu-system/;
+  const of_guests =
+    /nova-compute-(inst|from)-|nova-compute-sg-[0-9a-f]+ |physdev-(?:in|out) nova[0-9a-f]|Name: nova-sg|qemu-system/;
   return texts.flatMap((text) =>
     text.split('\n').filter((line) => of_guests.test(line) || marks.some((mark) => `${line} `.includes(mark))),
   );

@@ -43,6 +43,7 @@ test('what reaches a guest is judged in the order of Nova, and dropped at the en
   assert.deepEqual(chains['local'], [
     '-m physdev --physdev-out novaa-0 --physdev-is-bridged -j $inst-a',
     '-d 10.0.0.2/32 -j $inst-a',
+    '-m physdev --physdev-out nova+ --physdev-is-bridged -j $sg-fallback',
   ]);
   assert.deepEqual(chains['inst-a'], [
     '-m conntrack --ctstate INVALID -j DROP',
@@ -142,6 +143,7 @@ test('a guest with two cards speaks through each as itself', () => {
   const frames = chainsOf(rows({ cards: [card(10, 2), card(10, 3)] }), POLICY, 'frames');
 
   assert.deepEqual(frames['sources'], ['-i novaa-0 -j $from-a-0', '-i novaa-1 -j $from-a-1']);
+  assert.deepEqual(frames['strangers'], ['-i novaa-0 -j RETURN', '-i novaa-1 -j RETURN', '-i nova+ -j DROP']);
   assert.deepEqual(frames['from-a-1'], [
     '-s ! 02:16:3e:00:00:03 -j DROP',
     '-p IPv4 --ip-proto udp --ip-sport 67 -j DROP',
@@ -180,6 +182,7 @@ test('a card with several addresses has one tap and one chain for what it sends,
     '-m physdev --physdev-out novaa-0 --physdev-is-bridged -j $inst-a',
     '-d 10.0.0.2/32 -j $inst-a',
     '-d 10.0.0.9/32 -j $inst-a',
+    '-m physdev --physdev-out nova+ --physdev-is-bridged -j $sg-fallback',
   ]);
   const from = tables.frames?.[0]?.chains['from-a-0'] ?? [];
   for (const address of ['10.0.0.2', '10.0.0.9'])
