@@ -1,5 +1,5 @@
 import { randomInt } from 'node:crypto';
-import { clock } from '../../common/clock.ts';
+import { textIn } from '../../common/clock.ts';
 import type { NovaDb } from '../../common/db/connect.ts';
 import {
   claimFixedIpOf,
@@ -16,7 +16,7 @@ import { eui64Address } from '../../common/eui64.ts';
 import { networkById, type Network } from '../../common/db/networks.ts';
 import { cardsOfInstance, type Card } from '../../common/db/virtual_interfaces.ts';
 import { FixedIpNotFound, InvalidInput, NoMoreAddresses } from '../../common/errors.ts';
-import { defineFlags, integer } from '../../common/flags.ts';
+import { defineFlags, integer, type Flags } from '../../common/flags.ts';
 import type { Log } from '../../common/log.ts';
 import type { NetworkInfo } from '../../common/network_info.ts';
 import { whyNoVpnAddress } from './vpn_address.ts';
@@ -32,9 +32,10 @@ export const quarantineFlags = defineFlags({
 
 export interface AddressBookDeps {
   db: NovaDb;
+  flags: Flags;
   log: Log;
-  /** Seconds that a released address is not given again, unless its lease ends earlier; null: given again at once. */
-  quarantine_s: number | null;
+  /** Whether a released address is not given again until its lease ends, or --fixed_ip_disassociate_timeout; else at once. */
+  quarantine: boolean;
   /** Who answers DHCP for a card; null: nobody. */
   dhcpServer: (network: Network, card: Card) => Promise<string | null>;
 }
@@ -60,8 +61,10 @@ function vpnRange({ cidr, vpn_private_address }: Network): GuestRange {
 /** Who has which address: the part that all network managers have in common. */
 export class AddressBook {
   readonly #d: AddressBookDeps;
+  readonly #timeout_s: number;
   constructor(deps: AddressBookDeps) {
     this.#d = deps;
+    this.#timeout_s = deps.flags.read(quarantineFlags).fixed_ip_disassociate_timeout;
   }
 
   /**
@@ -77,9 +80,10 @@ export class AddressBook {
       range: claimRange(network, vpn),
       server: network.multi_host === 1 && host !== null ? { host, range: claimRange(network) } : null,
     }));
-    const { db, quarantine_s } = this.#d;
+    const { db, quarantine } = this.#d;
+    const wait_s = quarantine ? this.#timeout_s : 0;
     const { network_id, address, mac } = await claimFixedIpOf(db, claims, instance_id).catch(async (err: unknown) => {
-      const why = vpn && err instanceof NoMoreAddresses ? await whyNoVpnAddress(db, networks, quarantine_s ?? 0) : null;
+      const why = vpn && err instanceof NoMoreAddresses ? await whyNoVpnAddress(db, networks, wait_s) : null;
       throw why === null ? err : new NoMoreAddresses(why, { cause: err });
     });
     this.#d.log.info({ instance_id, network_id, address, mac }, 'fixed ip allocated');
@@ -87,13 +91,13 @@ export class AddressBook {
   }
 
   async release(instance_id: number): Promise<FixedIp[]> {
-    const rows = await releaseFixedIps(this.#d.db, instance_id, this.#d.quarantine_s !== null);
+    const rows = await releaseFixedIps(this.#d.db, instance_id, this.#d.quarantine);
     for (const { address } of rows) this.#d.log.info({ instance_id, address }, 'fixed ip given back');
     return rows;
   }
 
   async releaseAddress(address: string): Promise<void> {
-    const row = await releaseAddress(this.#d.db, address, this.#d.quarantine_s !== null);
+    const row = await releaseAddress(this.#d.db, address, this.#d.quarantine);
     if (row) this.#d.log.info({ instance_id: row.instance_id, address }, 'fixed ip given back');
   }
 
@@ -107,15 +111,15 @@ export class AddressBook {
     await setLeased(this.#d.db, row.network_id, address, leased);
   }
 
-  /** Ends quarantines, and gives back what instances left that are gone. */
+  /** Ends quarantines, and gives back what instances left that are gone: a host that was cut off may have their guests still. */
   async tidy(): Promise<void> {
-    const { db, log, quarantine_s } = this.#d;
-    const before = new Date(clock.now().getTime() - (quarantine_s ?? 0) * 1000).toISOString();
+    const { db, log, quarantine } = this.#d;
+    const before = textIn(-this.#timeout_s);
     for (const instance_id of await leftoverInstanceIds(db, before)) {
       log.warn({ instance_id }, 'instance is gone and still had an address');
       await this.release(instance_id);
     }
-    const freed = await endQuarantine(db, before);
+    const freed = await endQuarantine(db, quarantine ? before : textIn(0));
     if (freed > 0) log.info({ freed }, 'fixed ips are free again');
   }
 

@@ -30,7 +30,7 @@ export class FlatManager implements NetworkRpc, Manager, HostKeeper {
   constructor(deps: NetworkManagerDeps) {
     this.#d = deps;
     this.#flags = deps.flags.read(flatFlags);
-    this.#book = new AddressBook({ ...deps, quarantine_s: null, dhcpServer: async () => null });
+    this.#book = new AddressBook({ ...deps, quarantine: false, dhcpServer: async () => null });
   }
 
   #networks = () => networksOnBridge(this.#d.db, this.#flags.flat_network_bridge);

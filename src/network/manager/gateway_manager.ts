@@ -61,7 +61,7 @@ export class GatewayManager implements NetworkRpc, Manager, HostKeeper {
     });
     this.#book = new AddressBook({
       ...deps,
-      quarantine_s: deps.flags.read(quarantineFlags).fixed_ip_disassociate_timeout,
+      quarantine: true,
       dhcpServer: (network, card) => this.#gateway.dhcpServerOf(network, card.host),
     });
     this.#pool = new FloatingPool(deps);

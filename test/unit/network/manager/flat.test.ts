@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { nowText } from '../../../../src/common/clock.ts';
 import { NoMoreAddresses, UnsupportedOperation } from '../../../../src/common/errors.ts';
 import { networkById } from '../../../../src/common/db/networks.ts';
 import { Flags } from '../../../../src/common/flags.ts';
@@ -9,6 +10,7 @@ import { FakeNetworkDriver } from '../../../../src/network/drivers/fake.ts';
 import { NetworkApi } from '../../../../src/network/api.ts';
 import { FlatManager } from '../../../../src/network/manager/flat.ts';
 import { aContext, aDatabase, anInstance, aNetwork } from '../../../builders.ts';
+import { later } from '../../../clock.ts';
 
 test('Flat gives addresses to be written into guests, frees them at once and leaves the host alone', async (t) => {
   const db = await aDatabase(t);
@@ -49,6 +51,23 @@ test('Flat gives addresses of the next network on its bridge when one is full', 
       err instanceof NoMoreAddresses &&
       /networks 10\.0\.0\.0\/30, 10\.1\.0\.0\/30 has a free address/.test(err.message),
   );
+});
+
+test('Flat keeps the address of an instance that was deleted without its host, which may run it still, for the timeout', async (t) => {
+  const db = await aDatabase(t);
+  await aNetwork(db, { cidr: '10.0.0.0/30', broadcast: '10.0.0.3' });
+  const deps = { db, flags: Flags.of({ fixed_ip_disassociate_timeout: 600 }), log: silentLog, bus: new MemoryBus(), host: 'net1', driver: new FakeNetworkDriver() }; // prettier-ignore
+  const manager = new FlatManager(deps);
+  await manager.allocateForInstance(aContext(), { instance_id: await anInstance(db) });
+  await db.updateTable('instances').set({ deleted: 1, deleted_at: nowText() }).execute();
+  const other = await anInstance(db);
+
+  later(t, 590);
+  await manager.periodicTasks();
+  await assert.rejects(manager.allocateForInstance(aContext(), { instance_id: other }), NoMoreAddresses);
+  later(t, 20);
+  await manager.periodicTasks();
+  assert.equal((await manager.allocateForInstance(aContext(), { instance_id: other }))[0]?.address, '10.0.0.2');
 });
 
 test('Flat without injection says so in the network and in every card, and the network keeps its DNS server', async (t) => {
