@@ -1,6 +1,5 @@
 import { coreFlags, serviceFlags } from '../common/core_flags.ts';
 import type { NovaDb } from '../common/db/connect.ts';
-import { everFloating } from '../common/db/floating_ips.ts';
 import { hostIp, releaseHostIps } from '../common/db/fixed_ips.ts';
 import { allNetworks, type Network } from '../common/db/networks.ts';
 import type { Flags } from '../common/flags.ts';
@@ -39,13 +38,10 @@ export async function takeDownHost({ db, flags, log }: { db: NovaDb; flags: Flag
   }
   const compute = await makeNetworkDriver({ flags, log, binary: BRIDGE_RULES });
   await compute.takeDown([], signal);
-  const bound = (await driver.hostAddresses(signal)).filter(({ prefix }) => prefix === 32);
-  const ours = await everFloating(
-    db,
-    bound.map(({ address }) => address),
-  );
+  const floating = new Set((await driver.forwards(signal)).map(({ address }) => address));
+  const bound = await driver.hostAddresses(signal);
   await driver.unbindAddresses(
-    bound.filter(({ address }) => ours.includes(address)),
+    bound.filter(({ address, prefix }) => prefix === 32 && floating.has(address)),
     signal,
   );
   const left = await driver.takeDown(bridges, signal);

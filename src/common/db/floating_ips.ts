@@ -94,18 +94,6 @@ export async function floatingIpsOfHost(db: Db, host: string): Promise<{ address
   return rows.map(({ address, fixed_address }) => ({ address, fixed: fixed_address ?? '' }));
 }
 
-/** Which of these addresses are or were in the pool. */
-export async function everFloating(db: Db, addresses: readonly string[]): Promise<string[]> {
-  if (addresses.length === 0) return [];
-  const rows = await db
-    .selectFrom('floating_ips')
-    .select('address')
-    .distinct()
-    .where('address', 'in', [...addresses])
-    .execute();
-  return rows.map(({ address }) => address);
-}
-
 /** The caller's own (an admin's: any), by address or id. @throws FloatingIpNotFound */
 export async function visibleFloatingIp(db: Db, ctx: RequestContext, of: string | number): Promise<FloatingIpView> {
   let query = views(db).where('f.project_id', 'is not', null);

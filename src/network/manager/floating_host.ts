@@ -1,4 +1,4 @@
-import { everFloating, floatingIpsOfHost } from '../../common/db/floating_ips.ts';
+import { floatingIpsOfHost } from '../../common/db/floating_ips.ts';
 import { errorText } from '../../common/errors.ts';
 import { defineFlags, string, type FlagValues } from '../../common/flags.ts';
 import type { HostAddress } from '../drivers/driver.ts';
@@ -18,6 +18,8 @@ export const floatingFlags = defineFlags({
 export class FloatingHost {
   readonly #d: NetworkManagerDeps;
   readonly #flags: FlagValues<typeof floatingFlags>;
+  /** Addresses that this process led to guests, which somebody may have taken the rules of. */
+  readonly #bound = new Set<string>();
 
   constructor(deps: NetworkManagerDeps) {
     this.#d = deps;
@@ -29,30 +31,35 @@ export class FloatingHost {
    * @returns why not all is as the database wants it, or null
    */
   async bring(applyRules: (floating: Forward[]) => Promise<void>, signal: AbortSignal): Promise<string | null> {
-    const { db, driver, host } = this.#d;
+    const { db, driver, host, log } = this.#d;
     const wanted = await floatingIpsOfHost(db, host);
     const addresses = await driver.hostAddresses(signal);
     const { forwards, problem: own } = withoutOwn(wanted, addresses);
     const { device, problem } = await this.#device(forwards, signal);
 
-    const bound = addresses.filter(({ prefix }) => prefix === 32);
-    const ours = new Set(await everFloating(db, bound.map(({ address }) => address))); // prettier-ignore
-    const stay = new Set(forwards.map(({ address }) => address));
-    const leave = (one: HostAddress) =>
-      ours.has(one.address) && (!stay.has(one.address) || (device !== null && one.device !== device));
-    await driver.unbindAddresses(bound.filter(leave), signal);
-
+    // One that we bound has its rule; any other is the host's own, whatever the pool says.
     const before = await driver.forwards(signal);
+    const ours = new Set([...this.#bound, ...before.map(({ address }) => address)]);
+    const bound = addresses.filter(({ prefix }) => prefix === 32);
+    const stay = new Set(forwards.map(({ address }) => address));
+    const leave = bound.filter(
+      (one) => ours.has(one.address) && (!stay.has(one.address) || (device !== null && one.device !== device)),
+    );
+    await driver.unbindAddresses(leave, signal);
+    for (const { address, device: from } of leave) log.info({ address, from }, 'floating address taken off this host');
+
     await applyRules(forwards);
     const there = new Set(bound.filter((one) => one.device === device).map(({ address }) => address));
     const come = forwards.map(({ address }) => address).filter((address) => !there.has(address));
     if (device !== null) await driver.bindAddresses(device, come, signal);
+    this.#bound.clear();
+    for (const address of stay) this.#bound.add(address);
 
     const now = new Map(forwards.map(({ address, fixed }) => [address, fixed]));
     const turned = before.filter(({ address, fixed }) => now.get(address) !== fixed).map(({ address }) => address);
     await driver.endFlows(turned, signal);
     if (device !== null) announceNew(this.#d, this.#flags, device, come, signal);
-    for (const why of [own, problem]) if (why !== null) this.#d.log.error({ why }, 'floating addresses not as wanted');
+    for (const why of [own, problem]) if (why !== null) log.error({ why }, 'floating addresses not as wanted');
     return own ?? problem;
   }
 

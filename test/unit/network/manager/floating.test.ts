@@ -129,6 +129,30 @@ test('after a start the host has what the database says, and what it had before 
   assert.deepEqual(bound(driver), ['eth7 203.0.113.99']);
 });
 
+test('an address of the host’s own stays on it though it is or was in the pool', async (t) => {
+  const { db, driver, manager } = await aCloud(t);
+  await db.updateTable('floating_ips').set({ deleted: 1 }).where('address', '=', '203.0.113.6').execute();
+  for (const address of ['203.0.113.5', '203.0.113.6']) driver.addresses.push({ device: 'eth7', address, prefix: 32 });
+
+  await manager.periodicTasks();
+  await aManager(db, 'net1', driver).initHost(signal);
+
+  assert.deepEqual(bound(driver), ['eth7 203.0.113.5', 'eth7 203.0.113.6']);
+});
+
+test('an address that nova-network bound goes though somebody flushed its rules', async (t) => {
+  const { driver, manager, api, launch } = await aCloud(t);
+  const { address } = await api.allocate(ctx);
+  await api.associate(ctx, address, await launch());
+  await manager.associateFloatingIp();
+  await api.disassociate(ctx, address);
+  driver.firewall = null;
+
+  await manager.disassociateFloatingIp();
+
+  assert.deepEqual(bound(driver), []);
+});
+
 test('the host’s own address is never led to a guest; the story of the instance says why', async (t) => {
   const { db, driver, manager, api, launch } = await aCloud(t);
   driver.addresses.push({ device: 'eth7', address: '203.0.113.5', prefix: 24 });
