@@ -8,7 +8,7 @@ import { BackendUnavailable, errorText, FlagsError, NoMoreAddresses, NovaError }
 import { boolean, defineFlags, string, type FlagValues } from '../../common/flags.ts';
 import { Turns } from '../../common/linux/host.ts';
 import type { BridgeSpec } from '../drivers/driver.ts';
-import { guestRange, guestRangeSize, formatIpv4, hostV6, parseCidr } from '../logic/addresses.ts';
+import { guestRange, formatIpv4, hostV6, parseCidr } from '../logic/addresses.ts';
 import type { DhcpEvent, DhcpNetwork } from '../logic/dhcp_hosts.ts';
 import { networkFirewall, type Forward } from '../logic/firewall.ts';
 import type { VpnForward } from '../logic/project_rules.ts';
@@ -307,7 +307,7 @@ export class Gateway {
       dhcp_start: formatIpv4(range.first),
       cidr_v6: this.#flags.use_ipv6 ? network.cidr_v6 : null,
       dns: this.#o.dhcp_dns ? dnsOf(network).filter((address) => !address.includes(':')) : [],
-      lease_max: guestRangeSize(range),
+      lease_max: parseCidr(network.cidr).size, // the VPN instance's is one, outside the guests' range
     };
   }
 

@@ -86,6 +86,18 @@ test('the first launch of a project takes a network, whose bridge is on a VLAN w
   );
 });
 
+test('there are leases for as many guests as a network has, its VPN instance among them', async (t) => {
+  const db = await aCloud(t, 1);
+  const { driver, launch } = await aNetworkHost(t, db);
+  await launch('apollo', true);
+  for (let i = 3; i <= 14; i++) await launch('apollo');
+
+  const { networks, hosts } = driver.dhcp.get('br100') ?? {};
+
+  assert.equal(hosts?.length, 13);
+  assert.ok((networks?.[0].lease_max ?? 0) >= 13);
+});
+
 test('DHCP tells guests the DNS servers that the network was made with, those of IPv4', async (t) => {
   const db = await aDatabase(t);
   await aProject(db, 'apollo');
