@@ -196,12 +196,19 @@ async function modify(
     m.out(`${fixed_range} has no project`);
   }
   if (host !== undefined || disassociate_host) {
+    const live = [...hosts].flatMap(([name, reports]) => (reports ? [name] : [])); // others do it when they start
+    const takers = live.filter((one) => (disassociate_host ? one !== former : one === host));
     await writing(m.db, async (tx) => {
       await moveNetwork(tx, id, host ?? null);
       const network = networkClient(new MemoryBus()); // casts are jobs, which the workers find
-      for (const one of new Set([former, host]))
-        if (one && hosts.get(one) === true) await castJob(tx, m.ctx, network.at(one).bringNetworks, {}); // others do it when they start
+      const bring = (one: string, take_on: boolean) => castJob(tx, m.ctx, network.at(one).bringNetworks, { take_on });
+      if (former !== null && live.includes(former) && former !== host) await bring(former, false);
+      for (const one of takers) await bring(one, true);
     });
+    if (disassociate_host && takers.length === 0)
+      m.warn(
+        `no other nova-network reports: ${former ?? 'the next that starts'} takes it again unless you stop it; --host=NAME gives it to another`,
+      );
     m.out(`${fixed_range} ${host === undefined ? 'has no host' : `belongs to ${host}`}`);
   }
 }

@@ -44,8 +44,11 @@ export interface NetworkRpc {
   associateFloatingIp(ctx: RequestContext, args: { floating_address: string; fixed_address: string }): Promise<void>;
   /** The same. */
   disassociateFloatingIp(ctx: RequestContext, args: { floating_address: string }): Promise<void>;
-  /** Brings this host to what the rows say of networks: those of others are taken off, its own set up. */
-  bringNetworks(ctx: RequestContext, args: Record<string, never>): Promise<void>;
+  /**
+   * Brings this host to what the rows say of networks: those of others are taken off, its own set up.
+   * @param args `take_on`: whether it becomes the host of networks that have none; left out: yes
+   */
+  bringNetworks(ctx: RequestContext, args: { take_on?: boolean }): Promise<void>;
   /** The first host to ask keeps the network. @returns the host that has it */
   setNetworkHost(ctx: RequestContext, args: { network_id: number }): Promise<string>;
   getNetworkHost(ctx: RequestContext, args: Record<string, never>): Promise<string>;

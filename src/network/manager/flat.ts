@@ -82,8 +82,8 @@ export class FlatManager implements NetworkRpc, Manager, HostKeeper {
     await this.#book.releaseAddress(address);
   }
 
-  async bringNetworks(): Promise<void> {
-    await this.#takeOn();
+  async bringNetworks(_ctx: RequestContext, { take_on = true }: { take_on?: boolean }): Promise<void> {
+    if (take_on) await this.#takeOn();
   }
 
   /** Nobody answers DHCP here. */

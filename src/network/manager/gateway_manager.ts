@@ -87,11 +87,12 @@ export class GatewayManager implements NetworkRpc, Manager, HostKeeper {
 
   async periodicTasks(): Promise<void> {
     await this.#book.tidy(); // first: a project's network is free when its last address is
-    await this.bringNetworks();
+    await this.#choice.takeOn();
+    await this.#gateway.periodicTasks();
   }
 
-  async bringNetworks(): Promise<void> {
-    await this.#choice.takeOn();
+  async bringNetworks(_ctx: RequestContext, { take_on = true }: { take_on?: boolean }): Promise<void> {
+    if (take_on) await this.#choice.takeOn();
     await this.#gateway.periodicTasks();
   }
 

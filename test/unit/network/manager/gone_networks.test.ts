@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import type { NovaDb } from '../../../../src/common/db/connect.ts';
-import { deleteNetwork, moveNetwork } from '../../../../src/common/db/networks.ts';
+import { deleteNetwork, moveNetwork, networkById } from '../../../../src/common/db/networks.ts';
 import { Flags } from '../../../../src/common/flags.ts';
 import { silentLog } from '../../../../src/common/log.ts';
 import { MemoryBus } from '../../../../src/common/rpc/memory_bus.ts';
 import { FakeNetworkDriver } from '../../../../src/network/drivers/fake.ts';
 import { FlatDhcpManager } from '../../../../src/network/manager/flat_dhcp.ts';
-import { aDatabase, aNetwork } from '../../../builders.ts';
+import { aContext, aDatabase, aNetwork } from '../../../builders.ts';
 
 const signal = new AbortController().signal;
 
@@ -54,6 +54,18 @@ test('a network that was deleted, or given to another host, is taken off this ho
   await deleteNetwork(db, network_id);
   await manager.periodicTasks();
   assert.equal(driver.made.size, 0);
+});
+
+test('a host that is to let go of a network does not take it on again in the same moment', async (t) => {
+  const { db, network_id } = await anEmptyNetwork(t);
+  const { driver, manager } = await aNetworkHost(db);
+
+  await moveNetwork(db, network_id, null);
+  await manager.bringNetworks(aContext(), { take_on: false });
+
+  assert.deepEqual([driver.made.size, (await networkById(db, network_id)).host], [0, null]);
+  await manager.bringNetworks(aContext(), {});
+  assert.deepEqual([driver.made.size, (await networkById(db, network_id)).host], [1, 'net1']);
 });
 
 test('a network that another host got while nova-network was away is taken off this host at its next start', async (t) => {
