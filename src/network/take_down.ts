@@ -1,7 +1,7 @@
 import { coreFlags, serviceFlags } from '../common/core_flags.ts';
 import type { NovaDb } from '../common/db/connect.ts';
 import { hostIp, releaseHostIps } from '../common/db/fixed_ips.ts';
-import { allNetworks, type Network } from '../common/db/networks.ts';
+import { allNetworks, deletedNetworks, type Network } from '../common/db/networks.ts';
 import type { Flags } from '../common/flags.ts';
 import type { Log } from '../common/log.ts';
 import { makeFirewallDriver } from '../compute/classes.ts';
@@ -22,10 +22,10 @@ export async function takeDownHost({ db, flags, log }: { db: NovaDb; flags: Flag
   if (flags.read(serviceFlags).network_manager === 'nova.network.manager.FlatManager') return []; // all the operator's own
   const ports = flags.read(bridgePortFlags);
   const driver = await makeNetworkDriver({ flags, log, binary: 'nova-network' });
-  const made = (await driver.bridges(signal)).map(({ name }) => name);
+  const here = new Set([...(await driver.bridges(signal)).map(({ name }) => name), ...(await driver.dhcpBridges())]);
   const bridges: BridgeSpec[] = [];
-  for (const network of await allNetworks(db)) {
-    if (network.vlan !== null && !made.includes(network.bridge)) continue; // there are many, and few on one host
+  for (const network of [...(await allNetworks(db)), ...(await deletedNetworks(db))]) {
+    if ((network.vlan !== null || network.deleted === 1) && !here.has(network.bridge)) continue; // there are many, and few on one host
     const address = await ownAddress(db, network, host);
     const { prefix } = parseCidr(network.cidr);
     const v6 = hostV6(network, address);
@@ -46,7 +46,7 @@ export async function takeDownHost({ db, flags, log }: { db: NovaDb; flags: Flag
   );
   const left = await driver.takeDown(bridges, signal);
   await releaseHostIps(db, host); // of multi_host networks: it takes others when it comes back
-  return left;
+  return [...new Map(left.map((one) => [one.bridge, one])).values()]; // several networks may share one
 }
 
 async function ownAddress(db: NovaDb, network: Network, host: string): Promise<string | null> {

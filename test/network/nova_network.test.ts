@@ -98,6 +98,7 @@ test(
     await fixedIpUntil(db, first.address, (row) => row === undefined);
 
     await daemon.stop();
+    await db.updateTable('networks').set({ deleted: 1 }).execute(); // whose network it was is of no matter by now
     await guest.stop();
     await late.stop();
     const manage = [process.execPath, join(projectRoot(), 'bin/nova-manage'), `--flagfile=${daemon.flagfile}`];
