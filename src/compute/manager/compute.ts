@@ -14,7 +14,7 @@ import {
 import { hasOpenJob } from '../../common/db/jobs.ts';
 import { guestBridges } from '../../common/db/project_networks.ts';
 import { everyHostServes } from '../../common/db/networks.ts';
-import { Aborted, InstanceBusy, InstanceNotFound } from '../../common/errors.ts';
+import { Aborted, Conflict, InstanceBusy, InstanceNotFound } from '../../common/errors.ts';
 import { defineFlags, integer, type Flags, type FlagValues } from '../../common/flags.ts';
 import type { Log } from '../../common/log.ts';
 import type { Manager } from '../../common/manager.ts';
@@ -31,7 +31,7 @@ import { PowerState } from '../logic/power_state.ts';
 import type { ComputeRpc } from '../rpc.ts';
 import { GuestFirewall } from './guest_firewall.ts';
 import { guestName, guestSpec } from './guest_spec.ts';
-import { reconcileGuests } from './reconcile.ts';
+import { reconcileGuest, reconcileGuests } from './reconcile.ts';
 import { reconcileVolumes } from './reconcile_volumes.ts';
 import { askHypervisor, updateResources } from './resources.ts';
 import { GuestVolumes, type VolumeArgs } from './volumes.ts';
@@ -254,7 +254,13 @@ export class ComputeManager implements ComputeRpc, Manager {
     _ctx: RequestContext,
     { instance_id, key, seconds }: { instance_id: number; key: string; seconds: number },
   ): Promise<void> {
-    await this.#d.driver.freeze(guestName(this.#template, instance_id), key, seconds);
+    const deps = { ...this.#d, template: this.#template };
+    try {
+      await deps.driver.freeze(guestName(this.#template, instance_id), key, seconds);
+    } catch (err) {
+      if (err instanceof Conflict) await reconcileGuest(deps, instance_id); // who asked looks there whether it is off
+      throw err;
+    }
   }
   async thawInstance(
     _ctx: RequestContext,

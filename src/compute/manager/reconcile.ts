@@ -32,11 +32,21 @@ export async function reconcileGuests(deps: Deps, signal: AbortSignal): Promise<
     const guest = guests.get(name);
     const state = guest?.uuid === row.uuid ? guest.state : undefined;
     if (state !== undefined) guests.delete(name);
-    if (row.task_state === null && (row.vm_state === 'active' || row.vm_state === 'stopped'))
-      await takePowerState(deps, row, state ?? PowerState.SHUTOFF);
+    if (isIdle(row)) await takePowerState(deps, row, state ?? PowerState.SHUTOFF);
   }
   for (const guest of guests.values()) await reapGuest(deps, guest, signal);
 }
+
+/** The same of one guest that was found to be other than its row says. */
+export async function reconcileGuest(deps: Deps, id: number): Promise<void> {
+  const row = await instanceById(deps.db, id);
+  const { uuid, state } = await deps.driver.getInfo(guestName(deps.template, id));
+  if (isIdle(row) && uuid === row.uuid) await takePowerState(deps, row, state);
+}
+
+/** Then what it is, is what its guest is. */
+const isIdle = ({ task_state, vm_state }: Instance): boolean =>
+  task_state === null && (vm_state === 'active' || vm_state === 'stopped');
 
 async function takePowerState({ db, host, log }: Deps, row: Instance, power_state: PowerState): Promise<void> {
   const off =

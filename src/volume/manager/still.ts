@@ -3,7 +3,7 @@ import type { NovaDb } from '../../common/db/connect.ts';
 import { ec2InstanceId, instanceById } from '../../common/db/instances.ts';
 import { attachmentOfVolume } from '../../common/db/volume_attachments.ts';
 import { ec2VolumeId } from '../../common/db/volumes.ts';
-import { BackendUnavailable, Conflict, UnsupportedOperation } from '../../common/errors.ts';
+import { BackendUnavailable, Conflict, NotYet, UnsupportedOperation } from '../../common/errors.ts';
 import type { computeClient } from '../../compute/rpc.ts';
 
 interface Deps {
@@ -38,7 +38,10 @@ export async function howToStandStill(
     try {
       await compute.at(host).freezeInstance(ctx, { instance_id, key, seconds: limit_s });
     } catch (err) {
-      if (!(err instanceof Conflict) || !(await isOff())) throw err;
+      if (!(err instanceof Conflict)) throw err;
+      const { vm_state, task_state } = await instanceById(db, instance_id);
+      if (task_state !== null) throw new NotYet(`${ec2InstanceId(instance_id)} is ${task_state}`); // that ends by itself
+      if (vm_state !== 'stopped') throw new BackendUnavailable(err.message, { cause: err }); // it may run by now
       return async () => {
         if (!(await isOff()))
           throw new BackendUnavailable(

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import { attachmentOfVolume } from '../../../../src/common/db/volume_attachments.ts';
 import { claimTarget, targetsOfHost } from '../../../../src/common/db/iscsi_targets.ts';
+import { eventsOf } from '../../../../src/common/db/events.ts';
 import { hasOpenJob } from '../../../../src/common/db/jobs.ts';
 import { adminContext } from '../../../../src/common/context.ts';
 import { sleep } from '../../../../src/common/clock.ts';
@@ -33,10 +34,14 @@ async function anAttachedVolume(cloud: SmallCloud) {
   const volume_id = await cloud.volume();
   await cloud.volumes.attach(ctx, { volume_id, instance });
   await cloud.untilVolume(volume_id, 'in-use');
+  const setGuest = (state: PowerState) => {
+    for (const guest of driver.guests.values()) guest.state = state;
+  };
   const guestState = async () => (await driver.listInstances())[0]?.state;
   return {
     instance,
     volume_id,
+    setGuest,
     guestState,
     attachment: (await attachmentOfVolume(cloud.db, volume_id)) ?? assert.fail(),
   };
@@ -246,6 +251,35 @@ test('whoever had a volume that is free now is shut out before a snapshot of it 
   await cloud.untilSnapshot(id, 'available');
 
   assert.deepEqual(open, []);
+});
+
+test('a snapshot is taken of a guest that shut down just now, and its instance is stopped by then', async (t) => {
+  const { cloud } = await aCloud(t);
+  const { volume_id, instance, setGuest } = await anAttachedVolume(cloud);
+  setGuest(PowerState.SHUTOFF);
+
+  const { id } = await cloud.volumes.snapshots.create(ctx, { volume_id, force: true });
+
+  await cloud.untilSnapshot(id, 'available');
+  await cloud.until(instance, 'stopped');
+});
+
+test('a snapshot that meets a reboot between stop and start waits for its end', async (t) => {
+  const { cloud } = await aCloud(t);
+  const { volume_id, instance, setGuest } = await anAttachedVolume(cloud);
+  setGuest(PowerState.SHUTOFF);
+  const becomes = (task_state: 'rebooting' | null) =>
+    cloud.db.updateTable('instances').set({ task_state }).where('id', '=', instance).execute();
+  await becomes('rebooting');
+
+  const { id } = await cloud.volumes.snapshots.create(ctx, { volume_id, force: true });
+  await until('it waits', async () =>
+    (await eventsOf(cloud.db, `snapshot:${id}`)).some(({ event }) => event === 'create_snapshot waits'),
+  );
+  setGuest(PowerState.RUNNING);
+  await becomes(null);
+
+  await cloud.untilSnapshot(id, 'available');
 });
 
 test('a snapshot that takes longer than its guest may stand still is in error, with flag and remedy', async (t) => {
