@@ -1,7 +1,9 @@
 import { ipv4Number } from './ipv4.ts';
+import { MetadataSlots } from './metadata_slots.ts';
 
 /**
- * What passes between a guest and QEMU's user-mode network, frame by frame and without memory of earlier ones.
+ * What passes between a guest and QEMU's user-mode network, frame by frame; remembered is only who is connected to the
+ * metadata service (metadata_slots.ts).
  *
  *   guest                                        user-mode network
  *     to 169.254.169.254 tcp 80    -- rewritten ->  to `metadata` tcp 80
@@ -44,10 +46,16 @@ const ICMP = 1;
 const TCP = 6;
 const UDP = 17;
 const DHCP_SERVER = 67;
+const TCP_FLAGS = 13;
+const FIN = 0x01;
+const SYN = 0x02;
+const ACK = 0x10;
 
-export function frameRules(plan: FramePlan): FrameRules {
+/** @param now_ms a clock that only goes forward */
+export function frameRules(plan: FramePlan, now_ms: () => number): FrameRules {
   const gateway = ipv4Number(plan.gateway);
   const metadata = ipv4Number(plan.metadata);
+  const slots = new MetadataSlots(now_ms);
   return {
     fromGuest(frame) {
       const packet = ipv4Packet(frame);
@@ -55,6 +63,7 @@ export function frameRules(plan: FramePlan): FrameRules {
       const { view, destination } = packet;
       if (destination === METADATA_SERVICE) {
         if (!isTcpTo(packet, 80)) return false;
+        if (hasFlag(packet, SYN) && !slots.take(portAt(packet, packet.source, 0))) return false;
         readdress(view, IP_DESTINATION, metadata, packet.transport + 16);
         return true;
       }
@@ -68,6 +77,7 @@ export function frameRules(plan: FramePlan): FrameRules {
       const { view, source } = packet;
       if (source !== metadata) return true;
       if (packet.protocol !== TCP || packet.fragment_offset !== 0) return false;
+      slots.heard(portAt(packet, packet.destination, 2), hasFlag(packet, FIN));
       readdress(view, IP_SOURCE, METADATA_SERVICE, packet.transport + 16);
       return true;
     },
@@ -115,15 +125,21 @@ function isTcpTo({ view, protocol, fragment_offset, transport }: Packet, port: n
  * To the gateway a guest may send what keeps its network going, DHCP and ping, and its answers to connections that
  * came from there (a forwarded port), but not the SYN alone that begins one of its own.
  */
-function mayReachHost({ view, protocol, fragment_offset, transport }: Packet): boolean {
+function mayReachHost(packet: Packet): boolean {
+  const { view, protocol, fragment_offset, transport } = packet;
   if (fragment_offset !== 0) return false; // nobody could tell what it is a part of
   if (protocol === ICMP) return true;
   if (protocol === UDP) return view.getUint16(transport + 2) === DHCP_SERVER;
   if (protocol !== TCP) return false;
-  const flags = view.getUint8(transport + 13);
-  const [syn, ack] = [0x02, 0x10];
-  return (flags & syn) === 0 || (flags & ack) !== 0;
+  return !hasFlag(packet, SYN) || hasFlag(packet, ACK);
 }
+
+const hasFlag = ({ view, transport }: Packet, flag: number): boolean =>
+  (view.getUint8(transport + TCP_FLAGS) & flag) !== 0;
+
+/** An address with the port at `at` of the TCP header, as one number. */
+const portAt = ({ view, transport }: Packet, address: number, at: number): number =>
+  address * 0x10000 + view.getUint16(transport + at);
 
 /** Puts another address at `at`, and corrects the two checksums that cover it by the difference (RFC 1624). */
 function readdress(view: DataView, at: number, address: number, transport_checksum: number): void {

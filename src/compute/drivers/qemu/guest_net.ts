@@ -19,7 +19,7 @@ async function main(plans: readonly FramePlan[]): Promise<void> {
 
 /** Ends when one of QEMU's two sockets does. */
 async function joinCard(plan: FramePlan, index: number): Promise<void> {
-  const rules = frameRules(plan);
+  const rules = frameRules(plan, () => performance.now());
   const [guest, host] = await Promise.all([open(guestEnd(index)), open(hostEnd(index))]);
   await Promise.race([pipeline(guest, frames(rules.fromGuest), host), pipeline(host, frames(rules.toGuest), guest)]);
 }

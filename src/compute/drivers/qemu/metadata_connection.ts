@@ -17,6 +17,10 @@ export interface MetadataAccess {
   headers: Record<string, string>;
 }
 
+/** A connection on which nothing moves ends after this: a guest has few at once (metadata_slots.ts). */
+const SILENT_MS = 30_000;
+const ANSWER_MS = 25_000;
+
 /** What belongs to one connection only, and what would say who asks. */
 const NOT_HANDED_ON = /^(connection|keep-alive|transfer-encoding|te|trailer|upgrade|x-instance-.*|x-forwarded-.*)$/i;
 
@@ -30,13 +34,13 @@ function handOn(access: MetadataAccess, from: IncomingMessage, answer: ServerRes
     method: from.method,
     path: from.url,
     headers: { ...withoutOurs(from.headers), ...access.headers },
-    timeout: 60_000,
+    timeout: ANSWER_MS,
   });
   onwards.on('response', (response) => {
     answer.writeHead(response.statusCode ?? 502, withoutOurs(response.headers));
     response.pipe(answer);
   });
-  onwards.on('timeout', () => onwards.destroy(new Error('no answer in 60 s')));
+  onwards.on('timeout', () => onwards.destroy(new Error(`no answer in ${ANSWER_MS / 1000} s`)));
   onwards.on('error', (err) => {
     if (!answer.headersSent) answer.writeHead(503, { 'content-type': 'text/plain' });
     answer.end(`the metadata service at ${access.host}:${access.port} does not answer: ${err.message}\n`);
@@ -47,4 +51,6 @@ function handOn(access: MetadataAccess, from: IncomingMessage, answer: ServerRes
 const access = JSON.parse(await readFile(process.argv[2] ?? '', 'utf8')) as MetadataAccess;
 const connection = new Socket({ fd: 0 });
 connection.on('close', () => process.exit(0));
-createServer((from, answer) => handOn(access, from, answer)).emit('connection', connection);
+createServer((from, answer) => handOn(access, from, answer))
+  .setTimeout(SILENT_MS)
+  .emit('connection', connection);

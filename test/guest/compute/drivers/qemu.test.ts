@@ -7,6 +7,8 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { execute } from '../../../../src/common/execute.ts';
+import { sleep } from '../../../../src/common/clock.ts';
+import { METADATA_CONNECTIONS } from '../../../../src/compute/logic/metadata_slots.ts';
 import { PowerState } from '../../../../src/compute/logic/power_state.ts';
 import { allPids, readProc } from '../../../../scripts/proc.ts';
 import { needs } from '../../../rigs/needs.ts';
@@ -74,6 +76,32 @@ test(
     for (const host of ['10.77.0.1', '127.0.0.1'])
       assert.equal((await shell(`timeout 3 wget -q -O - http://${host}:${secret_service.port}/`)).stdout, '', host);
     assert.equal(secret_service.asked.length, 0);
+  },
+);
+
+test(
+  'a guest that opens many connections to its metadata and is silent has few processes of the host, and not for long',
+  { skip },
+  async (t) => {
+    const { port: metadata_port } = await aServer(t, () => 'x');
+    const rig = await aQemuRig(t, { metadata_port, metadata_proxy_shared_secret: SECRET });
+    const guest = rig.spec();
+    await rig.driver.spawn(guest, rig.fetch, never);
+    const said = await rig.says(guest.name, 'TINY: metadata done');
+    const shell = async (command: string) =>
+      (await execute(['socat', '-t', '20', '-', `TCP:${port(said, 2222)}`], { input: `${command}\n` })).stdout;
+    const served = () => processes(`metadata_connection.js\0${join(rig.instances_path, guest.name)}`).length;
+
+    const silent = '(sleep 600 | nc 169.254.169.254 80) >/dev/null 2>&1 &';
+    await shell(`for n in $(seq 40); do ${silent} done; echo ok`);
+    await until('the guest has its share', () => served() === METADATA_CONNECTIONS);
+    await sleep(3000); // the others ask again after a second
+    assert.equal(served(), METADATA_CONNECTIONS);
+
+    await until('silent ones end by themselves', () => served() < METADATA_CONNECTIONS);
+    await shell('killall sleep; echo ok'); // of which each nc hears
+    const read = 'timeout 10 wget -q -O - http://169.254.169.254/latest/';
+    await until('it reads its metadata again', async () => (await shell(read)) === 'x');
   },
 );
 

@@ -5,27 +5,30 @@ import { frameRules } from '../../../../src/compute/logic/guest_frames.ts';
 const GUEST = '10.0.0.10';
 const GATEWAY = '10.0.0.1';
 const METADATA = '10.0.0.253';
-const rules = frameRules({ gateway: GATEWAY, metadata: METADATA });
+const plan = { gateway: GATEWAY, metadata: METADATA };
+const rules = frameRules(plan, () => 0);
 
 interface FrameSpec {
   from?: string;
   to: string;
   protocol?: 'tcp' | 'udp' | 'icmp';
   port?: number;
-  /** TCP flags: SYN is 2, ACK 16. */
+  from_port?: number;
   flags?: number;
   fragment_offset?: number;
   data?: string;
 }
 
+const FIN = 0x01;
 const SYN = 0x02;
+const RST = 0x04;
 const ACK = 0x10;
 
 /** A frame with right checksums. */
 function aFrame({ from = GUEST, to, protocol = 'tcp', port = 80, flags = SYN, ...rest }: FrameSpec): Buffer {
   const number = { icmp: 1, tcp: 6, udp: 17 }[protocol];
   const payload = Buffer.alloc((protocol === 'tcp' ? 20 : 8) + (rest.data?.length ?? 0));
-  payload.writeUInt16BE(40000, 0);
+  payload.writeUInt16BE(rest.from_port ?? 40000, 0);
   payload.writeUInt16BE(port, 2);
   if (protocol === 'tcp') payload.set([0x50, flags], 12);
   payload.write(rest.data ?? '', payload.length - (rest.data?.length ?? 0));
@@ -118,4 +121,58 @@ test('ARP passes; what is cut off or neither ARP nor IPv4 does not', () => {
   for (const length of [0, 10, 20, 33, 40, 53])
     assert.equal(rules.fromGuest(whole.subarray(0, length)), false, `${length}`);
   assert.equal(rules.fromGuest(whole), true);
+});
+
+/** A guest and the metadata service, each by the guest's port; `at` sets the clock, in seconds. */
+function aCard() {
+  let now_ms = 0;
+  const card = frameRules(plan, () => now_ms);
+  return {
+    begins: (from_port: number) => card.fromGuest(aFrame({ to: '169.254.169.254', from_port })),
+    sends: (from_port: number, flags: number) =>
+      card.fromGuest(aFrame({ to: '169.254.169.254', from_port, flags, data: 'GET' })),
+    hears: (port: number, flags: number) =>
+      card.toGuest(aFrame({ from: METADATA, to: GUEST, from_port: 80, port, flags })),
+    at: (seconds: number) => (now_ms = seconds * 1000),
+  };
+}
+const PORTS = Array.from({ length: 16 }, (_, n) => 50_000 + n);
+
+test('a guest has sixteen connections to the metadata service at once, and another when one has ended', () => {
+  const { begins, sends, hears } = aCard();
+  for (const port of PORTS) {
+    assert.equal(begins(port), true);
+    hears(port, SYN | ACK);
+    assert.equal(sends(port, ACK), true);
+  }
+  assert.equal(begins(60_000), false);
+
+  hears(PORTS[3]!, FIN | ACK);
+  assert.equal(begins(60_000), true);
+  assert.equal(begins(60_001), false);
+});
+
+test('a guest gets no further connection by what it says itself, or has the other side say', () => {
+  const { begins, sends, hears } = aCard();
+  for (const port of PORTS) begins(port);
+
+  for (const port of PORTS) {
+    sends(port, RST | ACK);
+    sends(port, FIN | ACK);
+    hears(port, RST);
+    hears(port, ACK);
+    assert.equal(begins(port), false, 'the process of this port may live');
+  }
+  assert.equal(begins(60_000), false);
+});
+
+test('a connection that was cut off is forgotten when the other side has been silent for a minute', () => {
+  const { begins, hears, at } = aCard();
+  for (const port of PORTS) begins(port);
+  at(50);
+  hears(PORTS[0]!, ACK);
+  at(60);
+
+  for (const port of PORTS.slice(1)) assert.equal(begins(port), true);
+  assert.equal(begins(PORTS[0]!), false);
 });
