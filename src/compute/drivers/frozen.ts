@@ -54,8 +54,11 @@ export class FrozenGuests {
       const before = await this.#guest.load(name);
       const until = new Date(clock.now().getTime() + seconds * 1000).toISOString();
       await this.#guest.save(name, { keys: { ...before?.keys, [key]: until }, resume: before?.resume ?? !paused });
-      if (!paused) await this.#guest.pause(name);
-      await this.#look(name);
+      try {
+        if (!paused) await this.#guest.pause(name);
+      } finally {
+        await this.#look(name); // also where nobody knows whether it stands still by now
+      }
     });
   }
 
@@ -72,12 +75,12 @@ export class FrozenGuests {
   }
 
   async thawAll(): Promise<void> {
-    for (const name of this.#timers.keys()) await this.#end(name);
+    for (const name of this.#timers.keys()) await this.release(name);
   }
 
   /**
-   * The guest is about to be asked to shut down, which it has to be awake for; a `thaw` that is late hears so. One that
-   * cannot go on is no reason not to reboot it.
+   * The guest goes on, whatever holds it, as before it is asked to shut down; a `thaw` that is late hears so. One that
+   * cannot is no reason not to reboot it, nor to leave the others as they are.
    */
   async release(name: string): Promise<void> {
     try {
@@ -122,12 +125,13 @@ export class FrozenGuests {
 
   async #keep(name: string, freeze: Freeze): Promise<void> {
     const ends = Object.values(freeze.keys).sort();
-    clearTimeout(this.#timers.get(name));
-    this.#timers.delete(name);
     if (ends[0] === undefined) {
       if (freeze.resume) await this.#guest.resume(name);
+      clearTimeout(this.#timers.get(name));
+      this.#timers.delete(name);
       return this.#guest.save(name, undefined);
     }
+    clearTimeout(this.#timers.get(name));
     await this.#guest.save(name, freeze);
     const wait_ms = Math.max(0, Date.parse(ends[0]) - clock.now().getTime()) + 1;
     const timer = setTimeout(() => {

@@ -170,3 +170,64 @@ test('a frozen guest that does not run again keeps no other from doing so; a hyp
   failure = new BackendAway('libvirtd does not answer');
   await assert.rejects(frozen.sweep(['stuck', 'fine']), BackendAway);
 });
+
+/** Two guests that are frozen; the first of them does not go on while it is `stuck`. */
+async function twoFrozenGuests() {
+  const states = new Map<string, PowerState>([
+    ['stuck', PowerState.RUNNING],
+    ['fine', PowerState.RUNNING],
+  ]);
+  const kept = new Map<string, Freeze | undefined>();
+  const host = { states, stuck: true };
+  const frozen = new FrozenGuests(
+    {
+      state: async (name) => states.get(name) ?? PowerState.SHUTOFF,
+      pause: async (name) => void states.set(name, PowerState.PAUSED),
+      resume: async (name) => {
+        if (name === 'stuck' && host.stuck) throw new ProcessExecutionError('QEMU does not answer');
+        states.set(name, PowerState.RUNNING);
+      },
+      load: async (name) => kept.get(name),
+      save: async (name, freeze) => void kept.set(name, freeze),
+    },
+    silentLog,
+  );
+  for (const name of states.keys()) await frozen.freeze(name, 'snap-1', 600);
+  return { frozen, host };
+}
+
+test('at an orderly stop a guest that does not go on leaves none of the others frozen, and is asked again', async () => {
+  const { frozen, host } = await twoFrozenGuests();
+  await assert.rejects(frozen.thaw('stuck', 'snap-1'), ProcessExecutionError);
+
+  await frozen.thawAll();
+  assert.equal(host.states.get('fine'), PowerState.RUNNING);
+  assert.equal(host.states.get('stuck'), PowerState.PAUSED);
+
+  host.stuck = false;
+  await frozen.thawAll();
+  assert.equal(host.states.get('stuck'), PowerState.RUNNING);
+});
+
+test('a pause that nobody knows the outcome of ends when its time is over', async () => {
+  let state: PowerState = PowerState.RUNNING;
+  let kept: Freeze | undefined;
+  const frozen = new FrozenGuests(
+    {
+      state: async () => state,
+      pause: async () => {
+        state = PowerState.PAUSED;
+        throw new ProcessExecutionError('no answer in 60000 ms');
+      },
+      resume: async () => void (state = PowerState.RUNNING),
+      load: async () => kept,
+      save: async (_name, freeze) => void (kept = freeze),
+    },
+    silentLog,
+  );
+
+  await assert.rejects(frozen.freeze(guest.name, 'snap-1', 0.05), /no answer/);
+  assert.equal(state, PowerState.PAUSED);
+
+  await until('it runs again', () => state === PowerState.RUNNING);
+});
