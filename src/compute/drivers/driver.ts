@@ -45,8 +45,8 @@ export type FetchImage = (image: GuestImage, path: string, signal: AbortSignal) 
 
 export interface GuestInfo {
   name: string;
-  /** Whose it is: a database that was replaced gives the same names to other instances. */
-  uuid: string;
+  /** Whose it is: a database that was replaced gives the same names to other instances. Null: that cannot be read now. */
+  uuid: string | null;
   state: PowerState;
 }
 

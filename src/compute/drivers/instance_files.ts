@@ -34,7 +34,8 @@ interface Card {
 }
 
 const GIB = 1024 ** 3;
-const NAME = /^[A-Za-z][A-Za-z0-9._-]*$/;
+/** Of a guest, and so of its folder. */
+export const GUEST_NAME = /^[A-Za-z][A-Za-z0-9._-]*$/;
 
 /**
  * The folder of each guest, instances_path/NAME, which holds all there is of it on this host, and the image cache
@@ -84,7 +85,7 @@ export class InstanceFiles {
 
   /** A guest's folder, or a file in it. @throws InvalidInput for a name that could lead elsewhere */
   path(name: string, file = ''): string {
-    if (!NAME.test(name)) throw new InvalidInput(`'${name}' is no usable name of a guest`);
+    if (!GUEST_NAME.test(name)) throw new InvalidInput(`'${name}' is no usable name of a guest`);
     return join(this.root, name, file);
   }
 
@@ -142,8 +143,13 @@ export class InstanceFiles {
     const known = new Set(guests.map(({ name }) => name));
     const found: GuestInfo[] = [];
     for (const name of await readdir(this.root)) {
-      const uuid = known.has(name) || !NAME.test(name) ? undefined : await this.owner(name);
-      if (uuid !== undefined) found.push({ name, uuid, state: PowerState.SHUTOFF });
+      if (known.has(name) || !GUEST_NAME.test(name)) continue;
+      try {
+        const uuid = await this.owner(name);
+        if (uuid !== undefined) found.push({ name, uuid, state: PowerState.SHUTOFF });
+      } catch (err) {
+        this.#log.warn({ err, folder: this.path(name) }, 'a folder cannot be read; left alone');
+      }
     }
     return found;
   }

@@ -21,7 +21,7 @@ interface Deps {
 /**
  * Compares the hypervisor with the database, at start and every period. A guest whose row is deleted or is another
  * host's goes; one that nobody knows is only told of. A row that is idle takes the guest's power state: off is `stopped`.
- * Rows with a task under way belong to their job. A guest that does not go is told of and does not hold the others up.
+ * Rows with a task under way belong to their job, and those stay as they are whose guest cannot be looked at. A guest that does not go is told of and does not hold the others up.
  */
 export async function reconcileGuests(deps: Deps, signal: AbortSignal): Promise<void> {
   const { db, driver, host, template } = deps;
@@ -30,6 +30,7 @@ export async function reconcileGuests(deps: Deps, signal: AbortSignal): Promise<
   for (const row of rows) {
     const name = guestName(template, row.id);
     const guest = guests.get(name);
+    if (guest?.uuid === null) continue;
     const state = guest?.uuid === row.uuid ? guest.state : undefined;
     if (state !== undefined) guests.delete(name);
     if (isIdle(row)) await takePowerState(deps, row, state ?? PowerState.SHUTOFF);
@@ -78,6 +79,7 @@ async function takePowerState({ db, host, log }: Deps, row: Instance, power_stat
 
 async function reapGuest(deps: Deps, { name, uuid }: GuestInfo, signal: AbortSignal): Promise<void> {
   const { db, host, log, driver, template } = deps;
+  if (uuid === null) return; // its driver told of it
   const id = guestId(template, name);
   const row = id === undefined ? undefined : await rowOf(db, id);
   if (!row || row.uuid !== uuid) {

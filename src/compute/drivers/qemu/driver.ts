@@ -80,7 +80,7 @@ export class QemuDriver implements ComputeDriver {
     this.#flags = deps.flags.read(qemuFlags);
     this.#soft_reboot_timeout = deps.flags.read(softStopFlags).soft_reboot_timeout;
     this.#files = new InstanceFiles(deps);
-    this.#guests = new QemuGuests(this.#files.root, NETWORK_PROGRAM);
+    this.#guests = new QemuGuests(this.#files.root, NETWORK_PROGRAM, deps.log);
     this.#volumes = new QemuVolumes(this.#guests, deps.flags.read(volumeUnplugFlags).volume_detach_timeout);
     this.#frozen = new FrozenGuests(
       {
@@ -99,6 +99,7 @@ export class QemuDriver implements ComputeDriver {
     if (this.#flags.metadata_proxy_shared_secret === '')
       this.#log.warn('guests get no metadata: --metadata_proxy_shared_secret is not set');
     for (const { name, definition, state } of await this.#guests.list()) {
+      if (definition === null) continue;
       // The secret, or the service's place, may be another now.
       await this.#orWarn(name, 'guest may get no metadata', () => this.#writeMetadataAccess(name, definition));
       if (state !== PowerState.SHUTOFF) await this.#rejoinNetwork(name, definition);
@@ -108,11 +109,12 @@ export class QemuDriver implements ComputeDriver {
   async listInstances(): Promise<GuestInfo[]> {
     const defined = await this.#guests.list();
     for (const { name, definition, state } of defined) {
+      if (definition === null) continue;
       await this.#boundConsole(name);
       if (state !== PowerState.SHUTOFF) await this.#rejoinNetwork(name, definition);
     }
-    await this.#frozen.sweep(defined.map(({ name }) => name));
-    const guests = defined.map(({ name, definition: { uuid }, state }) => ({ name, uuid, state }));
+    await this.#frozen.sweep(defined.flatMap(({ name, definition }) => (definition === null ? [] : [name])));
+    const guests = defined.map(({ name, definition, state }) => ({ name, uuid: definition?.uuid ?? null, state }));
     return [...guests, ...(await this.#files.withoutGuest(guests))];
   }
 

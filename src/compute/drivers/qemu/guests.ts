@@ -1,8 +1,10 @@
 import { readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { BackendUnavailable } from '../../../common/errors.ts';
+import type { Log } from '../../../common/log.ts';
 import { PowerState } from '../../logic/power_state.ts';
 import { errorCode, exists, writeWhole } from '../files.ts';
+import { GUEST_NAME } from '../instance_files.ts';
 import { pidFile, QMP_SOCKET } from './command_line.ts';
 import { allCommandLines, endAll, processesWith } from './processes.ts';
 import { powerState, qmp } from './qmp.ts';
@@ -20,7 +22,8 @@ export interface Definition {
 
 export interface QemuGuest {
   name: string;
-  definition: Definition;
+  /** Null: it cannot be read now, and the state is not known. */
+  definition: Definition | null;
   state: PowerState;
 }
 
@@ -31,10 +34,12 @@ export interface QemuGuest {
 export class QemuGuests {
   readonly #root: string;
   readonly #network_program: string;
+  readonly #log: Log;
 
-  constructor(root: string, network_program: string) {
+  constructor(root: string, network_program: string, log: Log) {
     this.#root = root;
     this.#network_program = network_program;
+    this.#log = log;
   }
 
   dir(name: string): string {
@@ -61,15 +66,30 @@ export class QemuGuests {
     const running = new Set(lines.flatMap((argv) => qemuFolder(argv) ?? []));
     const guests: QemuGuest[] = [];
     for (const name of names) {
-      const definition = await this.definition(name);
+      const definition = await this.#readable(name);
       if (definition === undefined) continue;
-      const state = running.has(this.dir(name)) ? await this.#askState(name) : PowerState.SHUTOFF;
-      guests.push({ name, definition, state });
+      if (definition === null) guests.push({ name, definition, state: PowerState.NOSTATE });
+      else
+        guests.push({
+          name,
+          definition,
+          state: running.has(this.dir(name)) ? await this.#askState(name) : PowerState.SHUTOFF,
+        });
     }
     return guests;
   }
 
-  async find(name: string): Promise<QemuGuest | undefined> {
+  /** Null: it cannot be read, which is no reason to look at none of the others. */
+  async #readable(name: string): Promise<Definition | null | undefined> {
+    try {
+      return await this.definition(name);
+    } catch (err) {
+      this.#log.warn({ err, folder: this.dir(name) }, 'the folder of a guest cannot be read; left alone');
+      return null;
+    }
+  }
+
+  async find(name: string): Promise<(QemuGuest & { definition: Definition }) | undefined> {
     const definition = await this.definition(name);
     if (definition === undefined) return undefined;
     const state = (await this.isRunning(name)) ? await this.#askState(name) : PowerState.SHUTOFF;
@@ -111,7 +131,7 @@ export class QemuGuests {
 
   async #folders(): Promise<string[]> {
     const entries = await readdir(this.#root, { withFileTypes: true });
-    return entries.filter((entry) => entry.isDirectory() && entry.name !== '_base').map((entry) => entry.name);
+    return entries.filter((entry) => entry.isDirectory() && GUEST_NAME.test(entry.name)).map((entry) => entry.name);
   }
 
   #qemus(name: string): Promise<number[]> {

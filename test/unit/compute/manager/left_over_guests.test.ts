@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { adminContext } from '../../../../src/common/context.ts';
+import { instanceById } from '../../../../src/common/db/instances.ts';
 import { BackendAway, ProcessExecutionError } from '../../../../src/common/errors.ts';
+import { PowerState } from '../../../../src/compute/logic/power_state.ts';
 import { aContext } from '../../../builders.ts';
 import { aSmallCloud } from '../../../small_cloud.ts';
 
@@ -55,4 +57,21 @@ test('a hypervisor that goes away while a left-over guest is destroyed counts as
   };
 
   await assert.rejects(manager.periodicTasks(adminContext()), BackendAway);
+});
+
+test('a row stays as it is while its guest cannot be looked at, and so does the guest', async (t) => {
+  const cloud = await aSmallCloud(t);
+  const { driver, manager } = await cloud.computeHost('node1');
+  const [lives, deleted] = [await cloud.launch(), await cloud.launch()];
+  for (const id of [lives, deleted]) await cloud.until(id, 'active');
+  const gone = { deleted: 1, vm_state: 'deleted' };
+  await cloud.db.updateTable('instances').set(gone).where('id', '=', deleted).execute();
+  driver.listInstances = async () =>
+    [lives, deleted].map((id) => ({ name: guestOf(id), uuid: null, state: PowerState.NOSTATE }));
+
+  await manager.periodicTasks(adminContext());
+
+  const { vm_state, power_state } = await instanceById(cloud.db, lives);
+  assert.deepEqual([vm_state, power_state], ['active', PowerState.RUNNING]);
+  assert.deepEqual([...driver.guests.keys()], [guestOf(lives), guestOf(deleted)]);
 });

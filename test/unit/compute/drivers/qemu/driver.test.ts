@@ -39,6 +39,27 @@ test('a guest whose console cannot be cut and one whose QEMU does not answer are
   assert.deepEqual([...(await driver.listVolumes())], []);
 });
 
+test('what is no guest is passed over, and one that cannot be read holds nobody up and is not said to be off', async (t) => {
+  const instances_path = tempDir(t);
+  const definition = JSON.stringify({ uuid, forwards: {}, address: null, network: null });
+  for (const name of ['lost+found', 'instance-00000001', 'instance-00000002', 'instance-00000003'])
+    mkdirSync(join(instances_path, name));
+  // Not even root can read these.
+  for (const file of ['lost+found/qemu.json', 'instance-00000002/qemu.json', 'instance-00000003/guest.json'])
+    mkdirSync(join(instances_path, file));
+  writeFileSync(join(instances_path, 'instance-00000001', 'qemu.json'), definition);
+  const qemu_binary = join(instances_path, 'qemu');
+  writeFileSync(qemu_binary, HANGING_QEMU, { mode: 0o755 });
+  const flags = Flags.of({ instances_path, qemu_binary, qemu_img: qemu_binary });
+  const driver = new QemuDriver({ flags, log: silentLog });
+
+  await driver.initHost(new AbortController().signal);
+  assert.deepEqual(await driver.listInstances(), [
+    { name: 'instance-00000001', uuid, state: PowerState.SHUTOFF },
+    { name: 'instance-00000002', uuid: null, state: PowerState.NOSTATE },
+  ]);
+});
+
 /** Prints its version; else leaves its daemon half behind and waits for it, as where a volume's target does not answer. */
 const HANGING_QEMU = `#!/bin/sh
 [ "$1" = --version ] && exec echo QEMU emulator version 7.2.0
