@@ -55,6 +55,9 @@ export const qemuFlags = defineFlags({
 const NETWORK_PROGRAM = join(import.meta.dirname, 'guest_net.js');
 const METADATA_PROGRAM = join(import.meta.dirname, 'metadata_connection.js');
 
+/** As long as `execute` gives QEMU to start. */
+const START_LIMIT_MS = 60_000;
+
 /**
  * Guests as QEMU processes of this user, with user-mode networking: no root, no libvirtd, no bridge. A guest has its
  * fixed ip, reaches the internet and the metadata service, and is reached at forwarded ports of 127.0.0.1; it does not
@@ -127,7 +130,7 @@ export class QemuDriver implements ComputeDriver {
   async spawn(spec: GuestSpec, fetch: FetchImage, signal: AbortSignal): Promise<void> {
     checkAborted(signal, `spawn of ${spec.name}`);
     await this.#own(spec);
-    if (await this.#guests.isRunning(spec.name)) return;
+    if (await this.#adopt(spec, signal)) return;
     const files = await this.#files.prepare(spec, fetch, signal);
     await this.#start(spec, files, signal);
   }
@@ -208,6 +211,22 @@ export class QemuDriver implements ComputeDriver {
   }
 
   /**
+   * Whether the guest runs; then it gets what else belongs to a start, for a nova-compute that was killed meanwhile. A QEMU
+   * that such a one left half-started, and that does not come up, is ended.
+   */
+  async #adopt({ name, volumes }: GuestSpec, signal: AbortSignal): Promise<boolean> {
+    const definition = await this.#guests.definition(name);
+    if (definition === undefined || !(await this.#guests.isRunning(name))) return false;
+    if (!(await this.#guests.isUp(name, START_LIMIT_MS, signal))) {
+      await this.#guests.stop(name);
+      return false;
+    }
+    await this.#volumes.forget(name, volumes);
+    await this.#joinNetwork(name, definition);
+    return true;
+  }
+
+  /**
    * Starts QEMU, which takes a moment, or without end where a volume's target does not answer. One that was given up midway
    * is ended: the half that is to be the daemon starts on by itself, and would count as the guest.
    */
@@ -230,7 +249,7 @@ export class QemuDriver implements ComputeDriver {
           await this.#guests.stop(name);
           throw err;
         }
-        if (await this.#guests.isRunning(name)) return this.#joinNetwork(name, definition); // somebody was faster
+        if (await this.#adopt(spec, signal)) return; // somebody was faster
         const taken = err instanceof ProcessExecutionError && /host forwarding/.test(err.message);
         if (!taken || attempt === 5) throw err;
         forwards = await this.#pickForwards(); // another program has the port by now

@@ -1,8 +1,10 @@
 import { readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { BackendUnavailable } from '../../../common/errors.ts';
+import { clock } from '../../../common/clock.ts';
 import type { Log } from '../../../common/log.ts';
 import { PowerState } from '../../logic/power_state.ts';
+import { pause } from '../aborted.ts';
 import { errorCode, exists, writeWhole } from '../files.ts';
 import { GUEST_NAME } from '../instance_files.ts';
 import { pidFile, QMP_SOCKET } from './command_line.ts';
@@ -102,6 +104,24 @@ export class QemuGuests {
 
   async hasNetwork(name: string): Promise<boolean> {
     return (await this.#networks(name)).length > 0;
+  }
+
+  /**
+   * Whether its QEMU is up: one that still starts, waiting for a volume's target, has a process and does not answer.
+   * @throws Aborted
+   */
+  async isUp(name: string, timeout_ms: number, signal: AbortSignal): Promise<boolean> {
+    for (const deadline = clock.now().getTime() + timeout_ms; await this.isRunning(name);) {
+      try {
+        await qmp(this.dir(name), QMP_SOCKET, 'query-status');
+        return true;
+      } catch (err) {
+        if (!(err instanceof BackendUnavailable)) throw err;
+      }
+      if (clock.now().getTime() >= deadline) return false;
+      await pause(200, signal, `start of ${name}`);
+    }
+    return false;
   }
 
   /** Ends a guest's processes; QEMU first by its own command, so that it writes out what it holds of the disks. */
