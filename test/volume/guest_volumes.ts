@@ -15,15 +15,18 @@ export interface VolumeRig extends RealRig {
   tgt: Tgt;
   /** Runs a command line in the guest. @returns what it said */
   shell(name: string, line: string): Promise<string>;
+  /** The hypervisor pauses the guest, which nova-compute knows nothing of; or has it go on. */
+  paused(name: string, paused: boolean): Promise<void>;
 }
 
 type Shell = VolumeRig['shell'];
 
 /** A guest is up when its shell answers. */
-export const withShell = (rig: RealRig, tgt: Tgt, shell: Shell): VolumeRig => ({
+export const withShell = (rig: RealRig, tgt: Tgt, shell: Shell, paused: VolumeRig['paused']): VolumeRig => ({
   ...rig,
   tgt,
   shell,
+  paused,
   up: async (name, boots) => {
     await rig.up(name, boots);
     const ask = (guest: string) => shell(guest, 'echo here').catch(errorText); // it has no address yet
@@ -133,7 +136,7 @@ export function volumeCases(
     await driver.attachVolume(guest.name, volume, never);
     await untilSaid(rig, guest.name, diskOf(volume.serial), (said) => said !== '');
 
-    await driver.freeze(guest.name, 'test', 600); // one that stands still hears nothing
+    await rig.paused(guest.name, true); // it hears nothing then
     assert.equal((await driver.getInfo(guest.name)).state, PowerState.PAUSED);
     await assert.rejects(driver.detachVolume(guest.name, volume.serial, never), (err: Error) => {
       assert.ok(err instanceof Conflict, String(err));
@@ -142,8 +145,7 @@ export function volumeCases(
     });
     assert.deepEqual((await driver.listVolumes()).get(guest.name), [volume.serial]);
 
-    assert.equal(await driver.thaw(guest.name, 'test'), true);
-    assert.equal(await driver.thaw(guest.name, 'test'), false);
+    await rig.paused(guest.name, false);
     const patient = await rig.restarted();
     // 2 s may be short on a busy machine
     await until('the guest lets go', () =>
@@ -153,6 +155,28 @@ export function volumeCases(
       ),
     );
     assert.deepEqual((await driver.listVolumes()).get(guest.name), []);
+  });
+
+  test(`${kind}: a detach waits for a guest that stands still for a snapshot`, async (t) => {
+    const rig = await aRig(t, { volume_detach_timeout: 8 });
+    const { driver, tgt } = rig;
+    const guest = rig.spec();
+    await driver.spawn(guest, rig.fetch, never);
+    await rig.up(guest.name, 1);
+    const volume = await tgt.volume(17, 16);
+    await driver.attachVolume(guest.name, volume, never);
+    await untilSaid(rig, guest.name, diskOf(volume.serial), (said) => said !== '');
+    await driver.freeze(guest.name, 'test', 600);
+    assert.equal((await driver.getInfo(guest.name)).state, PowerState.PAUSED);
+
+    const detached = driver.detachVolume(guest.name, volume.serial, never);
+    await Promise.race([detached, sleep(10_000)]);
+    assert.deepEqual((await driver.listVolumes()).get(guest.name), [volume.serial]);
+    assert.equal(await driver.thaw(guest.name, 'test'), true);
+    await detached;
+
+    assert.deepEqual((await driver.listVolumes()).get(guest.name), []);
+    assert.equal(await driver.thaw(guest.name, 'test'), false);
   });
 
   test(`${kind}: a volume that is detached by many at once is gone for each of them`, async (t) => {

@@ -50,7 +50,9 @@ export async function aLibvirtHost(scope: Scope): Promise<LibvirtHost> {
     address: lan.address,
     async rig(t, flags = {}) {
       const ours = { connection_type: 'libvirt', libvirt_type: 'qemu', libvirt_uri: uri, ...flags };
-      return withShell(await aRealRig(t, tempDir(t), ours), tgt, shell);
+      const paused: VolumeRig['paused'] = async (name, yes) =>
+        void (await libvirtd.virsh([yes ? 'suspend' : 'resume', name]));
+      return withShell(await aRealRig(t, tempDir(t), ours), tgt, shell, paused);
     },
   };
 }

@@ -101,7 +101,8 @@ export interface ComputeDriver {
   attachVolume(name: string, volume: GuestVolume, signal: AbortSignal): Promise<void>;
   /**
    * Returns when the guest let go of the disk with this serial and nothing of it is left; without such a disk, or such a
-   * guest, at once. @throws Conflict when the guest does not let go within --volume_detach_timeout
+   * guest, at once. @throws Conflict when the guest does not let go within --volume_detach_timeout, which begins when it is
+   * frozen no more
    */
   detachVolume(name: string, serial: string, signal: AbortSignal): Promise<void>;
   /** Serials of the volumes that running guests of ours have, by guest, without those that do not answer now. */

@@ -62,6 +62,11 @@ export class FrozenGuests {
     });
   }
 
+  /** Whether something holds it now. */
+  async isFrozen(name: string): Promise<boolean> {
+    return (await this.#guest.load(name)) !== undefined;
+  }
+
   thaw(name: string, key: string): Promise<boolean> {
     return this.#alone(name, async () => {
       await this.#look(name);

@@ -12,22 +12,26 @@ export const volumeUnplugFlags = defineFlags({
 const ASK_EVERY_MS = 5000;
 const LOOK_EVERY_MS = 250;
 
-/** Asks a guest to let go of a disk and waits until it did. @throws Conflict when the time was over, Aborted */
+/**
+ * Asks a guest to let go of a disk and waits until it did. A guest that we have stand still hears nothing, so its time
+ * begins when it goes on. @throws Conflict when the time was over, Aborted
+ */
 export async function unplug(
-  disk: { ask(): Promise<void>; isGone(): Promise<boolean> },
+  disk: { ask(): Promise<void>; isGone(): Promise<boolean>; isFrozen(): Promise<boolean> },
   what: string,
   timeout_s: number,
   signal: AbortSignal,
 ): Promise<void> {
-  const started = Date.now();
-  for (let asked = -ASK_EVERY_MS; ;) {
-    const waited = Date.now() - started;
-    if (waited - asked >= ASK_EVERY_MS) {
-      asked = waited;
+  let heard_since = Date.now();
+  for (let asked = 0; ;) {
+    const now = Date.now();
+    if (now - asked >= ASK_EVERY_MS) {
+      asked = now;
       await disk.ask();
     }
     if (await disk.isGone()) return;
-    if (waited >= timeout_s * 1000)
+    if (await disk.isFrozen()) heard_since = Date.now();
+    if (now - heard_since >= timeout_s * 1000)
       throw new Conflict(
         `the guest did not let go of ${what} in ${timeout_s} s (--volume_detach_timeout): ` +
           'unmount it in the guest and detach again, or force it',

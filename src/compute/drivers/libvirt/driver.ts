@@ -73,6 +73,7 @@ export class LibvirtDriver implements ComputeDriver {
       virsh: this.#virsh,
       domains: this.#domains,
       files: this.#files,
+      isFrozen: (name) => this.#frozen.isFrozen(name),
       detach_timeout_s: deps.flags.read(volumeUnplugFlags).volume_detach_timeout,
     });
     this.#frozen = new FrozenGuests(

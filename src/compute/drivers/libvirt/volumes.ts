@@ -22,6 +22,7 @@ export interface LibvirtVolumesDeps {
   virsh: Virsh;
   domains: Domains;
   files: InstanceFiles;
+  isFrozen(name: string): Promise<boolean>;
   detach_timeout_s: number;
 }
 
@@ -102,6 +103,7 @@ export class LibvirtVolumes {
             if (there !== undefined) there = find((await this.#xml(uuid))[0]);
             return there === undefined;
           },
+          isFrozen: () => this.#d.isFrozen(name),
         },
         serial,
         this.#d.detach_timeout_s,

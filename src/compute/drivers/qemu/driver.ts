@@ -84,7 +84,11 @@ export class QemuDriver implements ComputeDriver {
     this.#soft_reboot_timeout = deps.flags.read(softStopFlags).soft_reboot_timeout;
     this.#files = new InstanceFiles(deps);
     this.#guests = new QemuGuests(this.#files.root, NETWORK_PROGRAM, deps.log);
-    this.#volumes = new QemuVolumes(this.#guests, deps.flags.read(volumeUnplugFlags).volume_detach_timeout);
+    this.#volumes = new QemuVolumes(
+      this.#guests,
+      (name) => this.#frozen.isFrozen(name),
+      deps.flags.read(volumeUnplugFlags).volume_detach_timeout,
+    );
     this.#frozen = new FrozenGuests(
       {
         ...freezeFile((name, file) => this.#files.path(name, file)),

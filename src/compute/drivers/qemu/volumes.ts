@@ -25,10 +25,12 @@ interface BlockInfo {
  */
 export class QemuVolumes {
   readonly #guests: QemuGuests;
+  readonly #isFrozen: (name: string) => Promise<boolean>;
   readonly #detach_timeout_s: number;
 
-  constructor(guests: QemuGuests, detach_timeout_s: number) {
+  constructor(guests: QemuGuests, isFrozen: (name: string) => Promise<boolean>, detach_timeout_s: number) {
     this.#guests = guests;
+    this.#isFrozen = isFrozen;
     this.#detach_timeout_s = detach_timeout_s;
   }
 
@@ -61,7 +63,7 @@ export class QemuVolumes {
     const isGone = async () => !(await this.#devices(name)).has(serial) && (await this.#clear(name, serial));
     if (await isGone()) return;
     const ask = () => this.#unlessDone(name, 'device_del', { id: serial }); // it may be on its way already
-    await unplug({ ask, isGone }, serial, this.#detach_timeout_s, signal);
+    await unplug({ ask, isGone, isFrozen: () => this.#isFrozen(name) }, serial, this.#detach_timeout_s, signal);
   }
 
   /** A guest that does not answer now is left out. */
