@@ -1,5 +1,6 @@
 import { execute } from '../../../common/execute.ts';
 import { BackendAway, BackendUnavailable, ProcessExecutionError } from '../../../common/errors.ts';
+import { errorCode } from '../files.ts';
 
 /** What stderr says when libvirtd and not the command is the trouble. */
 const AWAY =
@@ -70,10 +71,12 @@ export class Virsh {
       said = result.stderr;
     } catch (err) {
       if (!(err instanceof ProcessExecutionError)) throw err;
-      if (/cannot be run/.test(err.message))
+      const not_run = errorCode(err.cause);
+      if (not_run === 'ENOENT')
         throw new BackendUnavailable('virsh is not there: install libvirt-clients, or choose --connection_type=qemu', {
           cause: err,
         });
+      if (not_run !== undefined) throw new BackendUnavailable(err.message, { cause: err });
       if (!AWAY.test(err.message) && !/no answer in/.test(err.message)) throw err;
       said = err.message;
       cause = err;
