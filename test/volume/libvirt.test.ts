@@ -27,6 +27,8 @@ test('libvirtd keeps no secret of a guest that let go of its volumes or is gone'
   await rig.driver.detachVolume(guest.name, volume.serial, never);
   assert.equal(await secrets(), '');
   await rig.driver.attachVolume(guest.name, volume, never);
+  await rig.driver.destroy(guest.name, never, '00000000-0000-4000-8000-0000000000ff');
+  assert.match(await secrets(), /vol-00000014/, 'what another instance left under its name is not its own');
   await rig.driver.destroy(guest.name, never);
 
   assert.equal(await secrets(), '');

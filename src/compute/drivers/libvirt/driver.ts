@@ -145,7 +145,8 @@ export class LibvirtDriver implements ComputeDriver {
       if (isActive(domain)) await this.#unlessGone(name, domain, ['destroy', domain.uuid]);
       else await this.#unlessGone(name, domain, [...UNDEFINE, domain.uuid]);
     }
-    if ((await this.#files.owner(name)) !== undefined) await this.#volumes.forgetSecrets(name);
+    const owner = await this.#files.owner(name);
+    if (owner !== undefined && (uuid === undefined || uuid === owner)) await this.#volumes.forgetSecrets(name);
     await this.#files.remove(name, uuid);
   }
 
