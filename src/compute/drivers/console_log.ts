@@ -1,4 +1,5 @@
 import { open, stat, truncate, writeFile } from 'node:fs/promises';
+import type { Turns } from '../../common/linux/host.ts';
 import { errorCode, firstBytes, putInPlace } from './files.ts';
 
 /**
@@ -16,12 +17,15 @@ export async function readConsole(log: string, limit_bytes: number): Promise<str
   return Buffer.concat([before, now]).toString('utf8');
 }
 
-export async function boundConsole(log: string): Promise<void> {
-  if ((await sizeOf(log)) < CUT_AT_BYTES) return;
-  const aside = `${log}.1.tmp`;
-  await writeFile(aside, await tail(log, KEPT_BYTES));
-  await putInPlace(aside, `${log}.1`);
-  await truncate(log, 0);
+/** In turn: who cuts a log that another has just emptied would put nothing in the tail's place. */
+export function boundConsole(log: string, turns: Turns): Promise<void> {
+  return turns.take(async () => {
+    if ((await sizeOf(log)) < CUT_AT_BYTES) return;
+    const aside = `${log}.1.tmp`;
+    await writeFile(aside, await tail(log, KEPT_BYTES));
+    await putInPlace(aside, `${log}.1`);
+    await truncate(log, 0);
+  });
 }
 
 /** Makes the file ahead of QEMU, so that this process may read it whoever QEMU runs as. */

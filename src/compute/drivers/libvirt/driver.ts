@@ -9,6 +9,7 @@ import {
   ProcessExecutionError,
 } from '../../../common/errors.ts';
 import { boolean, defineFlags, enumeration, string, type FlagValues } from '../../../common/flags.ts';
+import { Turns } from '../../../common/linux/host.ts';
 import type { Log } from '../../../common/log.ts';
 import type { GuestVolume } from '../../../common/volume_connection.ts';
 import { PowerState } from '../../logic/power_state.ts';
@@ -59,6 +60,8 @@ export class LibvirtDriver implements ComputeDriver {
   readonly #domains: Domains;
   readonly #volumes: LibvirtVolumes;
   readonly #frozen: FrozenGuests;
+  /** The period and a reboot may cut a log at the same time. */
+  readonly #consoles = new Turns();
   #version = 0;
   #disk_cache: string | undefined;
 
@@ -315,7 +318,7 @@ export class LibvirtDriver implements ComputeDriver {
 
   async #boundConsole(name: string): Promise<void> {
     try {
-      await boundConsole(this.#files.path(name, 'console.log'));
+      await boundConsole(this.#files.path(name, 'console.log'), this.#consoles);
     } catch (err) {
       this.#log.warn({ guest: name, err }, 'console log cannot be cut'); // QEMU's user may own it
     }

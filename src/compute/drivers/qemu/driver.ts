@@ -13,6 +13,7 @@ import {
   ProcessExecutionError,
 } from '../../../common/errors.ts';
 import { boolean, defineFlags, enumeration, integer, list, string, type FlagValues } from '../../../common/flags.ts';
+import { Turns } from '../../../common/linux/host.ts';
 import type { Log } from '../../../common/log.ts';
 import type { FramePlan } from '../../logic/guest_frames.ts';
 import type { GuestVolume } from '../../../common/volume_connection.ts';
@@ -76,6 +77,8 @@ export class QemuDriver implements ComputeDriver {
   readonly #guests: QemuGuests;
   readonly #volumes: QemuVolumes;
   readonly #frozen: FrozenGuests;
+  /** The period and a reboot may cut a log at the same time. */
+  readonly #consoles = new Turns();
   #version = 0;
 
   constructor(deps: DriverDeps) {
@@ -301,7 +304,9 @@ export class QemuDriver implements ComputeDriver {
   }
 
   #boundConsole = (name: string): Promise<void> =>
-    this.#orWarn(name, 'console log cannot be cut', () => boundConsole(this.#files.path(name, 'console.log')));
+    this.#orWarn(name, 'console log cannot be cut', () =>
+      boundConsole(this.#files.path(name, 'console.log'), this.#consoles),
+    );
   #rejoinNetwork = (name: string, definition: Definition): Promise<void> =>
     this.#orWarn(name, 'guest may have no network', () => this.#joinNetwork(name, definition));
 
