@@ -1,4 +1,4 @@
-import { spawn, type ChildProcess } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { Aborted, ProcessExecutionError } from './errors.ts';
 import { sleep } from './clock.ts';
 
@@ -56,6 +56,14 @@ function executeOnce(argv: readonly string[], options: ExecuteOptions): Promise<
       env: options.env ? { ...process.env, ...options.env } : process.env,
       detached: helper.length > 0, // a process group of its own
     });
+    const { pid } = child;
+    if (pid === undefined) {
+      // At the limit of open files it has no stdio either.
+      child.once('error', (err) =>
+        reject(new ProcessExecutionError(`${command} cannot be run: ${err.message}`, { cause: err })),
+      );
+      return;
+    }
     let stdout = '';
     let stderr = '';
     let stopped: Error | undefined;
@@ -68,7 +76,7 @@ function executeOnce(argv: readonly string[], options: ExecuteOptions): Promise<
     const stop = (why: Error) => {
       stopped ??= why;
       if (ended) letGo();
-      else if (helper.length > 0) killGroup(helper, child);
+      else if (helper.length > 0) killGroup(helper, pid);
       else child.kill('SIGKILL');
     };
     let late: NodeJS.Timeout | undefined;
@@ -100,10 +108,7 @@ function executeOnce(argv: readonly string[], options: ExecuteOptions): Promise<
       options.signal?.removeEventListener('abort', onAbort);
       act();
     };
-    child.on('error', (err) => {
-      if (child.pid !== undefined) return; // it runs, and may not be killed: `close` comes when it has ended
-      done(() => reject(new ProcessExecutionError(`${command} cannot be run: ${err.message}`, { cause: err })));
-    });
+    child.on('error', () => undefined); // it runs, and may not be killed: `close` comes when it has ended
     child.on('close', (code) =>
       done(() => {
         const exit_code = code ?? -1;
@@ -121,8 +126,7 @@ function executeOnce(argv: readonly string[], options: ExecuteOptions): Promise<
 }
 
 /** What runs as root only root may kill. One that cannot be is waited for. */
-function killGroup(helper: readonly string[], { pid }: ChildProcess): void {
-  if (pid === undefined) return; // not started, of which `error` tells
+function killGroup(helper: readonly string[], pid: number): void {
   const [command = '', ...args] = [...helper, 'kill', '-s', 'KILL', '--', `-${pid}`];
   spawn(command, args, { stdio: 'ignore' }).on('error', () => undefined);
 }

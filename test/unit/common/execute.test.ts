@@ -53,6 +53,32 @@ test('a command is over when what it started is, and its output is whole', async
   assert.equal(stdout, 'first\nlater\n');
 });
 
+test('a command that cannot be started for want of open files is an error, and no end of the process', async () => {
+  const script = `
+    import { closeSync, openSync } from 'node:fs';
+    import { execute } from '${new URL('../../../src/common/execute.js', import.meta.url).href}';
+    await execute(['true']);
+    const files = [];
+    let full = '';
+    while (full === '')
+      try {
+        files.push(openSync('/dev/null'));
+      } catch (err) {
+        full = err.code;
+      }
+    const said = await execute(['true']).catch(String);
+    files.forEach((fd) => closeSync(fd));
+    await execute(['true']);
+    console.log(full, said);
+  `;
+  const { stdout } = await execute(
+    ['sh', '-c', 'ulimit -n 64; exec "$0" --input-type=module -e "$1"', process.execPath, script],
+    { env: { NODE_TEST_CONTEXT: '' } },
+  );
+
+  assert.match(stdout, /^EMFILE ProcessExecutionError: true cannot be run: spawn true EMFILE$/m);
+});
+
 /** What a process of no rights does: has root sleep by the helper, and gives up when that has begun. */
 const asNobody = (helper: string[], pid_file: string): string => `
 import { existsSync } from 'node:fs';
