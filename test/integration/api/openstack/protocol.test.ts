@@ -166,7 +166,7 @@ test('hostile bodies are refused in JSON, and the next request is answered', asy
     ['null', 'null', 400, /expected object/],
     ['no JSON at all', 'name=web', 400, /not valid JSON/],
     ['too large', ' '.repeat(1024 * 1024 + 1), 413, /more than the 1048576 bytes/],
-    ['a prototype', '{"__proto__": {"server": {}}}', 400, /server/],
+    ['a prototype', '{"__proto__": {"server": {}}}', 400, /has the key __proto__/],
     [
       'many keys',
       JSON.stringify({ server: { name: 'x', imageRef: 1, flavorRef: 1, metadata: manyPairs() } }),
