@@ -1,8 +1,7 @@
 import { providerRules, type ProviderRule } from './provider_fw_rules.ts';
 import { hostIp } from './fixed_ips.ts';
 import type { Db } from './connect.ts';
-import type { SecurityGroupRule } from './security_group_rules.ts';
-import { rulesOfGroups } from './security_group_rules.ts';
+import { filterRulesOf, type FilterRule } from './security_group_rules.ts';
 
 /** An address of a guest's network card; cards are in the order in which the guest has them. */
 export interface FirewallCard {
@@ -22,7 +21,7 @@ export interface FirewallRows {
   /** Groups of the guests that have cards. */
   links: { instance_id: number; security_group_id: number }[];
   /** Of those groups. */
-  rules: SecurityGroupRule[];
+  rules: FilterRule[];
   /** What no guest is sent, whatever its groups say. */
   provider: ProviderRule[];
   /** Addresses, on any host, of the members of groups that the rules let in. */
@@ -59,7 +58,7 @@ export async function firewallRows(db: Db, host: string): Promise<FirewallRows> 
     .orderBy('link.security_group_id')
     .execute();
   const links = all_links.filter((link) => guests.has(link.instance_id));
-  const rules = await rulesOfGroups(db, [...new Set(links.map((link) => link.security_group_id))]);
+  const rules = await filterRulesOf(db, [...new Set(links.map((link) => link.security_group_id))]);
   const sources = [...new Set(rules.map((rule) => rule.group_id))].filter((id) => id !== null);
   return {
     cards: rows.map(({ network_id, multi_host: _multi_host, gateway: _gateway, ...card }) => ({

@@ -34,6 +34,24 @@ export async function rulesOfGroups(db: Db, group_ids: readonly number[]): Promi
     .execute();
 }
 
+/** What a host's packet filter is made of; of a host of many guests these are many. */
+export type FilterRule = Pick<
+  SecurityGroupRule,
+  'parent_group_id' | 'protocol' | 'from_port' | 'to_port' | 'cidr' | 'group_id'
+>;
+
+export async function filterRulesOf(db: Db, group_ids: readonly number[]): Promise<FilterRule[]> {
+  if (group_ids.length === 0) return [];
+  return db
+    .selectFrom('security_group_rules')
+    .select(['parent_group_id', 'protocol', 'from_port', 'to_port', 'cidr', 'group_id'])
+    .where('parent_group_id', 'in', [...group_ids])
+    .where('deleted', '=', 0)
+    .orderBy('parent_group_id') // as the index has them
+    .orderBy('id')
+    .execute();
+}
+
 export const ruleById = (db: Db, id: number): Promise<SecurityGroupRule | undefined> =>
   rules(db).where('rule.id', '=', id).executeTakeFirst();
 

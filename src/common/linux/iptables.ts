@@ -2,6 +2,7 @@ import type { Difference } from '../difference.ts';
 import { BackendUnavailable, Conflict } from '../errors.ts';
 import {
   parseSave,
+  refillText,
   removalText,
   restoreText,
   tableDifferences,
@@ -37,14 +38,30 @@ export class Iptables {
     this.#no_v6 = no_v6;
   }
 
-  /** @throws BackendUnavailable when the rules are not there afterwards, with the first that is missing */
-  apply(tables: Tables, signal: AbortSignal): Promise<void> {
+  /**
+   * @param before what this process brought about and trusts to be there still: chains of ours whose rules alone change are
+   *   then filled without reading the table, which on a host of many rules is most of the time
+   * @throws BackendUnavailable when the rules are not there afterwards, with the first that is missing
+   */
+  apply(tables: Tables, signal: AbortSignal, before?: Tables): Promise<void> {
     return this.#turns.take(async () => {
-      for (const layer of LAYERS) for (const wanted of tables[layer] ?? []) await this.#bring(layer, wanted, signal);
+      for (const layer of LAYERS)
+        for (const wanted of tables[layer] ?? []) {
+          const former = before?.[layer]?.find(({ table }) => table === wanted.table);
+          if (former && (await this.#refill(layer, former, wanted, signal))) continue;
+          await this.#bring(layer, wanted, signal);
+        }
       if (this.#v6_is_gone) return;
       for (const former of await this.#withOurs('v6', this.#no_v6, signal)) await this.#clear('v6', former, signal);
       this.#v6_is_gone = true;
     });
+  }
+
+  /** @returns whether that was all there is to do */
+  async #refill(layer: Layer, before: WantedTable, wanted: WantedTable, signal: AbortSignal): Promise<boolean> {
+    const text = refillText(before, this.#binary, wanted);
+    if (typeof text !== 'string') return text === null;
+    return (await this.#restore(layer, text, signal)) === null;
   }
 
   async #bring(layer: Layer, wanted: WantedTable, signal: AbortSignal): Promise<void> {

@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import type { Difference } from '../difference.ts';
 
 /**
@@ -49,7 +50,10 @@ export function parseSave(text: string): TableRules {
     const chain = /^:(\S+) /.exec(line)?.[1];
     if (chain !== undefined) chains.set(chain, chains.get(chain) ?? []);
     const [, of, rule] = /^(?:\[\d+:\d+\] )?-A (\S+) (.*)$/.exec(line) ?? [];
-    if (of !== undefined && rule !== undefined) chains.set(of, [...(chains.get(of) ?? []), rule.trim()]);
+    if (of === undefined || rule === undefined) continue;
+    const rules = chains.get(of) ?? [];
+    chains.set(of, rules);
+    rules.push(rule.trim());
   }
   return chains;
 }
@@ -58,14 +62,8 @@ export function parseSave(text: string): TableRules {
 export function restoreText(current: TableRules, binary: string, wanted: WantedTable): string | null {
   const own = ownChains(binary, wanted);
   const stale = [...current.keys()].filter((chain) => chain.startsWith(`${binary}-`) && !own.has(chain));
-  const declared: string[] = [];
-  const lines: string[] = [];
+  const { declared, lines } = fill(current, own);
 
-  for (const [chain, rules] of own) {
-    if (sameRules(current.get(chain), rules)) continue;
-    declared.push(`:${chain} - [0:0]`); // declaring a chain that exists empties it
-    lines.push(...rules.map((rule) => `-A ${chain} ${rule}`));
-  }
   for (const [chain, rules] of Object.entries(wanted.shared)) {
     if (!current.has(chain)) declared.push(`:${chain} - [0:0]`);
     lines.push(...putInOnce(chain, current.get(chain) ?? [], inOwnNames(binary, rules)));
@@ -78,6 +76,32 @@ export function restoreText(current: TableRules, binary: string, wanted: WantedT
   lines.push(...removeChains(rest, stale));
   if (declared.length === 0 && lines.length === 0) return null;
   return [`*${wanted.table}`, ...declared, ...lines, 'COMMIT', ''].join('\n');
+}
+
+/**
+ * From a table as it was brought about to the wanted one without a look at the host, as far as only rules in chains of our
+ * own change: nobody else writes those, and the jumps to them stay as they are.
+ * @returns the text for iptables-restore, null when nothing changes, or undefined when the host must be looked at
+ */
+export function refillText(before: WantedTable, binary: string, wanted: WantedTable): string | null | undefined {
+  const around = ({ chains, ...rest }: WantedTable) => ({ ...rest, names: Object.keys(chains) });
+  if (!isDeepStrictEqual(around(before), around(wanted))) return undefined;
+  const changed = (name: string, rules: readonly string[]) => !sameRules(before.chains[name], rules);
+  const chains = Object.fromEntries(Object.entries(wanted.chains).filter(([name, rules]) => changed(name, rules)));
+  const { declared, lines } = fill(new Map(), ownChains(binary, { ...wanted, chains }));
+  return declared.length === 0 ? null : [`*${wanted.table}`, ...declared, ...lines, 'COMMIT', ''].join('\n');
+}
+
+/** Empties and fills those of our own chains whose rules are others. */
+function fill(current: TableRules, own: Map<string, string[]>): { declared: string[]; lines: string[] } {
+  const declared: string[] = [];
+  const lines: string[] = [];
+  for (const [chain, rules] of own) {
+    if (sameRules(current.get(chain), rules)) continue;
+    declared.push(`:${chain} - [0:0]`); // declaring a chain that exists empties it
+    lines.push(...rules.map((rule) => `-A ${chain} ${rule}`));
+  }
+  return { declared, lines };
 }
 
 /**

@@ -130,8 +130,11 @@ export interface FirewallDriver {
   initHost(signal: AbortSignal): Promise<void>;
   /** Has bridged packets filtered, where somebody turned that off. @throws BackendUnavailable */
   filterBridges(signal: AbortSignal): Promise<void>;
-  /** Makes the rules of this host's guests exactly these, other programs' untouched; connections live on. */
-  apply(firewall: InstanceFirewall, signal: AbortSignal): Promise<void>;
+  /**
+   * Makes the rules of this host's guests exactly these, other programs' untouched; connections live on.
+   * @param before what was applied last, trusted to be there still; without it the host is looked at
+   */
+  apply(firewall: InstanceFirewall, signal: AbortSignal, before?: InstanceFirewall): Promise<void>;
   /**
    * Lets guests reach themselves by their own floating addresses: their bridge ports send back what came in by them, as far
    * as the rules in force allow. Ports that are not there yet are left out.

@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import { Coalesced } from '../../common/coalesced.ts';
 import type { RequestContext } from '../../common/context.ts';
 import type { NovaDb } from '../../common/db/connect.ts';
@@ -50,8 +51,10 @@ export class GuestFirewall {
   readonly #refresh: Coalesced;
   /** Of the daemon: work that serves many callers does not end with one of them. */
   #signal = new AbortController().signal;
-  /** What this process last brought about, as text. */
-  #applied = '';
+  /** What this process last brought about. */
+  #applied: InstanceFirewall | undefined;
+  /** Whether the next run looks at the host, whatever was applied. */
+  #look = true;
   #taps: readonly string[] = [];
 
   constructor(deps: GuestFirewallDeps) {
@@ -77,7 +80,7 @@ export class GuestFirewall {
   /** The same, after a look at what the host really has: somebody may have changed it. @throws BackendUnavailable */
   async repair(): Promise<void> {
     await this.#d.firewall?.filterBridges(this.#signal);
-    this.#applied = '';
+    this.#look = true;
     await this.refresh();
     await this.plugged();
   }
@@ -94,12 +97,13 @@ export class GuestFirewall {
   async #bring(): Promise<void> {
     const { db, host, firewall } = this.#d;
     const wanted = await wantedFirewall(db, host, this.#flags);
-    const text = JSON.stringify(wanted);
-    if (text === this.#applied) return;
-    this.#applied = '';
-    await firewall?.apply(wanted, this.#signal);
+    const before = this.#look ? undefined : this.#applied;
+    this.#look = false;
+    if (isDeepStrictEqual(wanted, before)) return;
+    this.#applied = undefined;
+    await firewall?.apply(wanted, this.#signal, before);
     this.#taps = wanted.taps;
-    this.#applied = text;
+    this.#applied = wanted;
   }
 
   /** Before a guest starts: its rules are there, and hosts whose guests let its groups in know its address. */

@@ -4,11 +4,8 @@ import { Flags } from '../../../src/common/flags.ts';
 import { MemoryBus } from '../../../src/common/rpc/memory_bus.ts';
 import { NetworkApi } from '../../../src/network/api.ts';
 import { needs } from '../../rigs/needs.ts';
-import { atEnd } from '../../rigs/tmp.ts';
-import { Program } from '../../rigs/program.ts';
-import { until } from '../../until.ts';
-import { join } from 'node:path';
 import { aGuardedHost, ctx, pings, rulesOn } from './a_guarded_host.ts';
+import { answers, asksDhcp, serve, serveDhcp } from './guests_talk.ts';
 
 const skip = needs('root', 'nsenter', 'unshare', 'ip', 'iptables', 'ebtables', 'ipset', 'ping', 'socat');
 
@@ -209,39 +206,6 @@ test(
   },
 );
 
-test('rules are applied anew without breaking a connection or touching what others wrote', { skip }, async (t) => {
-  const { firewall, guard, guest, api, host, settled } = await aGuardedHost(t);
-  await host.exec(['iptables', '-A', 'FORWARD', '-s', '203.0.113.7/32', '-j', 'DROP']);
-  await host.exec(['ebtables', '-t', 'nat', '-A', 'PREROUTING', '-s', '02:00:00:00:00:09', '-j', 'DROP']);
-  await host.exec(['ipset', 'create', 'operators', 'hash:ip']);
-  await guard();
-  const a = await guest(2);
-  const b = await guest(3);
-  const http = { protocol: 'tcp', from_port: 80, to_port: 80, ...from('10.77.0.2/32') };
-  await api.authorize(ctx, { name: 'default' }, [http]);
-  await settled();
-  await serve(t, b, 80);
-  const talk = await aConversation(t, a, b.ip, 80);
-  await talk.echoes('one');
-
-  await api.authorize(ctx, { name: 'default' }, [{ ...ICMP, ...from('192.0.2.0/24') }]);
-  await api.revoke(ctx, { name: 'default' }, [http]);
-  await settled();
-  await talk.echoes('two'); // what is established lives on
-  assert.equal(await answers(a, b.ip, 80, 1), false, 'what is new is judged by the new rules');
-
-  const before = await rulesOn(host);
-  await firewall.repair();
-  assert.equal(await rulesOn(host), before, 'a second time changes nothing');
-  for (const foreign of ['-A FORWARD -s 203.0.113.7/32 -j DROP', '-s 02:00:00:00:00:09 -j DROP', 'create operators'])
-    assert.ok(before.includes(foreign), foreign);
-
-  await host.exec(['iptables', '-F', 'nova-compute-local']);
-  await host.exec(['ebtables', '-t', 'nat', '-F', 'nova-compute-sources']);
-  await firewall.repair();
-  assert.equal(await rulesOn(host), before, 'what somebody took away comes back');
-});
-
 test(
   'a range that is blocked for all reaches no guest, whatever its groups say, until it is let go',
   { skip },
@@ -326,82 +290,3 @@ test('of a guest that is gone no rule, chain or set stays', { skip }, async (t) 
   await terminate(b);
   assert.equal(await rulesOn(host), empty);
 });
-
-// --------------------------------------------------------------------- rigs
-
-type Scope = Parameters<typeof atEnd>[0];
-type Guest = Awaited<ReturnType<Awaited<ReturnType<typeof aGuardedHost>>['guest']>>;
-type AnyHost = Pick<Guest, 'exec' | 'enter' | 'dir' | 'pid'>;
-
-/** A TCP server in a guest that echoes. */
-async function serve(scope: Scope, guest: AnyHost, port: number): Promise<void> {
-  const server = new Program({
-    name: 'socat',
-    argv: ['socat', `TCP-LISTEN:${port},fork,reuseaddr`, 'PIPE'],
-    log: join(guest.dir, `serve-${port}.log`),
-    enter: guest.enter,
-  });
-  atEnd(scope, () => server.kill());
-  await server.start(async () => (await guest.exec(['ss', '-ltn'])).stdout.includes(`:${port} `));
-}
-
-async function answers(from: AnyHost, ip: string, port: number, wait_s = 5): Promise<boolean> {
-  const argv = ['socat', '-t', String(wait_s), '-', `TCP:${ip}:${port},connect-timeout=${wait_s}`];
-  const { stdout } = await from.exec(argv, { input: 'hello\n', ok: [0, 1] });
-  return stdout.includes('hello');
-}
-
-/** One TCP connection that stays open: what is written into the one file comes back in the other. */
-async function aConversation(scope: Scope, from: AnyHost, ip: string, port: number) {
-  const [say, heard] = [join(from.dir, 'say'), join(from.dir, 'heard')];
-  await from.exec(['mkfifo', say]);
-  const client = new Program({
-    name: 'conversation',
-    argv: ['sh', '-c', `exec socat - TCP:${ip}:${port} <> "$0" > "$1"`, say, heard],
-    log: join(from.dir, 'conversation.log'),
-    enter: from.enter,
-  });
-  atEnd(scope, () => client.kill());
-  await client.start(async () =>
-    (await from.exec(['ss', '-tn', 'state', 'established'])).stdout.includes(`${ip}:${port}`),
-  );
-  return {
-    async echoes(word: string): Promise<void> {
-      await from.exec(['sh', '-c', 'echo "$0" > "$1"', word, say]);
-      await until(`'${word}' comes back`, async () => (await from.exec(['cat', heard])).stdout.includes(word));
-    },
-  };
-}
-
-async function serveDhcp(scope: Scope, guest: AnyHost, server: string, offer: string): Promise<void> {
-  const argv = [
-    'dnsmasq',
-    '-k',
-    '--conf-file=',
-    '--port=0',
-    '--user=root',
-    '--bind-interfaces',
-    `--listen-address=${server}`,
-  ];
-  const dhcp = new Program({
-    name: 'dnsmasq',
-    argv: [
-      ...argv,
-      `--dhcp-range=${offer},${offer},255.255.255.0`,
-      '--leasefile-ro',
-      '--no-ping',
-      `--pid-file=${join(guest.dir, 'pid')}`,
-    ],
-    log: join(guest.dir, 'dnsmasq.log'),
-    enter: guest.enter,
-  });
-  atEnd(scope, () => dhcp.kill());
-  await dhcp.start(async () => (await guest.exec(['ss', '-lun'])).stdout.includes(':67 '));
-}
-
-/** What a DHCP server offers a guest; '' when none is heard in 10 s. */
-async function asksDhcp(guest: AnyHost): Promise<string> {
-  const argv = ['busybox', 'udhcpc', '-f', '-n', '-q', '-i', 'eth0', '-t', '10', '-T', '1', '-s', '/bin/true'];
-  const { stdout, stderr } = await guest.exec(argv, { ok: [0, 1] });
-  return /lease of (\S+) obtained/.exec(stdout + stderr)?.[1] ?? '';
-}

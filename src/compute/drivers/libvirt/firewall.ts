@@ -99,9 +99,9 @@ export class IptablesFirewallDriver implements FirewallDriver {
     await restore([`-F ${chain}`, `-X ${chain}`], [0, 1, 2, 3, 4]);
   }
 
-  async apply({ tables, sets }: InstanceFirewall, signal: AbortSignal): Promise<void> {
+  async apply({ tables, sets }: InstanceFirewall, signal: AbortSignal, before?: InstanceFirewall): Promise<void> {
     await this.#sets.make(sets, signal);
-    await this.#iptables.apply(tables, signal);
+    await this.#iptables.apply(tables, signal, before?.tables);
     const left = await this.#sets.drop(sets, signal);
     if (left.length > 0) this.#log.info({ sets: left }, 'sets of addresses are still in use and go the next time');
   }

@@ -15,15 +15,12 @@ const card = (instance_id: number, n: number) => ({
   dhcp_server: '10.0.0.1',
 });
 const rule = (over: Partial<FirewallRows['rules'][number]>): FirewallRows['rules'][number] => ({
-  id: 1,
   parent_group_id: 3,
   protocol: '-1',
   from_port: null,
   to_port: null,
   cidr: null,
   group_id: null,
-  source_name: null,
-  source_project: null,
   ...over,
 });
 const rows = (over: Partial<FirewallRows> = {}): FirewallRows => ({
