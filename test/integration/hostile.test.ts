@@ -354,7 +354,8 @@ test('a client that never ends its head, or leaves before it is answered, takes 
   for (const socket of idle) socket.destroy();
 });
 
-test('none of all that was a failure of the server, nor left anything behind', (t: TestContext) => {
+test('none of all that was a failure of the server, nor left anything behind', async (t: TestContext) => {
+  await cloud.killable[0]?.stop(); // its log is complete then
   const log = cloud.killable[0]?.log() ?? [];
   const errors = log.filter((line) => line.level >= 50);
   assert.deepEqual(errors, []);

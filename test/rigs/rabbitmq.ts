@@ -13,6 +13,8 @@ export interface Rabbitmq {
   url: string;
   /** What a flagfile needs: rabbit_host, rabbit_port. */
   flags: { rabbit_host: string; rabbit_port: number };
+  /** The same for its port with TLS, and the certificate that answers there, which is its own CA. */
+  tls: { flags: Rabbitmq['flags'] & { rabbit_use_ssl: true }; ca: string };
   /** Stopped in order; durable queues and their persistent messages stay for start(). */
   stop(): Promise<void>;
   start(): Promise<void>;
@@ -35,9 +37,11 @@ export async function startRabbitmq(scope: Scope, { host }: { host?: Host } = {}
   const dir = tempDir(scope, 'rabbit');
   const address = host?.address ?? '127.0.0.1';
   const port = await freePort();
+  const tls_port = await freePort();
   const env = rabbitEnv(dir, port, await freePort(), await freePort());
   const enter = host?.enter ?? [];
-  writeFileSync(join(dir, 'rabbitmq.conf'), rabbitConf(address, port));
+  const ca = await makeCertificate(dir, address);
+  writeFileSync(join(dir, 'rabbitmq.conf'), rabbitConf(dir, address, port, tls_port));
   writeFileSync(join(dir, 'plugins'), '[].\n');
 
   const epmd = new Program({
@@ -62,6 +66,7 @@ export async function startRabbitmq(scope: Scope, { host }: { host?: Host } = {}
   const rabbit: Rabbitmq = {
     url,
     flags: { rabbit_host: address, rabbit_port: port },
+    tls: { flags: { rabbit_host: address, rabbit_port: tls_port, rabbit_use_ssl: true }, ca },
     withChannel,
     start: () => server.start(() => withChannel(async () => true)),
     stop: () => server.stop(),
@@ -106,7 +111,24 @@ function rabbitEnv(dir: string, port: number, epmd_port: number, dist_port: numb
   };
 }
 
-const rabbitConf = (address: string, port: number): string => `listeners.tcp.1 = ${address}:${port}
+/** @returns the certificate's file; its key lies beside it */
+async function makeCertificate(dir: string, address: string): Promise<string> {
+  const [cert, key] = [join(dir, 'cert.pem'), join(dir, 'key.pem')];
+  const words = `-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=broker -addext subjectAltName=IP:${address}`;
+  await execute(['openssl', 'req', '-x509', ...words.split(' '), '-keyout', key, '-out', cert]);
+  return cert;
+}
+
+const rabbitConf = (
+  dir: string,
+  address: string,
+  port: number,
+  tls_port: number,
+): string => `listeners.tcp.1 = ${address}:${port}
+listeners.ssl.1 = ${address}:${tls_port}
+ssl_options.certfile = ${dir}/cert.pem
+ssl_options.cacertfile = ${dir}/cert.pem
+ssl_options.keyfile = ${dir}/key.pem
 loopback_users = none
 log.console = true
 log.console.level = warning
