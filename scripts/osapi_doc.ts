@@ -72,7 +72,11 @@ const SECTIONS: readonly [string, string, readonly Route[]][] = [
   ['## 1.1 and 2.0', 'Below `/v1.1`, `/v1.1/PROJECT`, `/v2` or `/v2/PROJECT`.', ROUTES],
   ['## 1.0', 'Below `/v1.0`.', ROUTES_1_0],
   ['## Images for clients of today', 'Below `/image`: what they ask of Glance, to read.', imageServiceRoutes],
-  ['## Volumes for clients of today', 'Below `/volume/v3/PROJECT`: what they need of Cinder.', volumeServiceRoutes],
+  [
+    '## Volumes for clients of today',
+    'Below `/volume/v3/PROJECT`: what they need of Cinder, at its microversion 3.0.',
+    volumeServiceRoutes,
+  ],
 ];
 
 const call = ({ method, path, action }: Route): string =>

@@ -10,6 +10,7 @@ import { volumeQuotaRoutes } from './quota_sets.ts';
 import { route, type OsRequest, type RouteDeps } from './route.ts';
 import { volumeMetadataRoutes } from './volume_metadata.ts';
 import { bootable, selected, selectorNames, SNAPSHOT_SELECTORS, VOLUME_SELECTORS } from './volume_selectors.ts';
+import { volumeServicesRoutes } from './volume_services.ts';
 import { typeId } from './volume_types.ts';
 import { Id, newVolumeSpec, SizeGb, snapshotId, volumeId } from './volumes.ts';
 
@@ -132,6 +133,7 @@ const lists = ['', '/detail'];
 export const volumeServiceRoutes = [
   ...availabilityZoneRoutes,
   ...volumeQuotaRoutes,
+  ...volumeServicesRoutes,
   route({
     method: 'GET',
     path: '/limits',
@@ -267,14 +269,17 @@ export const volumeServiceRoutes = [
   }),
 ];
 
-/** `GET /volume`, `GET /volume/v3`: no token needed. There are no microversions. */
+/**
+ * `GET /volume`, `GET /volume/v3`: no token needed. The `cinder` command refuses a service without microversions, so there
+ * is one: the first.
+ */
 export const viewVolumeService = (base: string): object => ({
   versions: [
     {
       id: 'v3.0',
       status: 'CURRENT',
-      version: '',
-      min_version: '',
+      version: '3.0',
+      min_version: '3.0',
       links: [{ rel: 'self', href: `${base}/${VOLUME_SERVICE}/v3/` }],
     },
   ],
