@@ -1,6 +1,6 @@
 import type { Server } from 'node:http';
 import type { Request } from 'express';
-import { actingAs } from '../../common/auth/identity.ts';
+import { actingAs, type UserInProject } from '../../common/auth/identity.ts';
 import { clock } from '../../common/clock.ts';
 import { makeContext, type RequestContext } from '../../common/context.ts';
 import { endpointFlags } from '../../common/core_flags.ts';
@@ -105,19 +105,19 @@ async function respondVersion(routing: Routing, exchange: Exchange, place: Place
   }
   const table = version === 'v1.0' ? routing.table_1_0 : routing.table;
   const project = projectOf(table, parts);
-  const ctx = await contextOf(deps, exchange, project ?? null);
+  const who = await callerOf(deps, exchange, project ?? null);
   const below = project === undefined ? parts : parts.slice(1);
-  if (below.length === 0 || (below.length === 1 && below[0] === ctx.project_id))
+  if (below.length === 0 || (below.length === 1 && below[0] === who.project_id))
     return { status: 200, body: viewVersion(base, version) };
-  limitRate(deps, req, below, ctx);
-  return runRoute(routing, exchange, table.find(req.method, below), ctx, place);
+  limitRate(deps, req, below, who.user_id);
+  return runRoute(routing, exchange, table.find(req.method, below), who, place);
 }
 
 async function respondImages(routing: Routing, exchange: Exchange, place: Place): Promise<Answer> {
   const { base, parts } = place;
   if (parts.length === 0 || parts.join('/') === 'v2') return { status: 300, body: viewImageService(base) };
-  const ctx = await contextOf(routing.deps, exchange, null);
-  return runRoute(routing, exchange, routing.images.find(exchange.req.method, parts), ctx, place);
+  const who = await callerOf(routing.deps, exchange, null);
+  return runRoute(routing, exchange, routing.images.find(exchange.req.method, parts), who, place);
 }
 
 /** `/volume/v3/PROJECT/volumes` */
@@ -127,41 +127,48 @@ async function respondVolumes(routing: Routing, exchange: Exchange, place: Place
   if (version === undefined || (version === 'v3' && below.length === 0))
     return { status: version === undefined ? 300 : 200, body: viewVolumeService(base) };
   if (version !== 'v3') throw nothingAt(parts);
-  const ctx = await contextOf(routing.deps, exchange, project ?? null);
-  return runRoute(routing, exchange, routing.volumes.find(exchange.req.method, below), ctx, place);
+  const who = await callerOf(routing.deps, exchange, project ?? null);
+  return runRoute(routing, exchange, routing.volumes.find(exchange.req.method, below), who, place);
 }
 
 /** @throws RateLimited */
-function limitRate({ rate_limits }: RouteDeps, req: Request, below: readonly string[], ctx: RequestContext): void {
+function limitRate({ rate_limits }: RouteDeps, req: Request, below: readonly string[], user_id: string): void {
   const mark = req.originalUrl.indexOf('?');
   const path = `/${below.join('/')}${mark < 0 ? '' : req.originalUrl.slice(mark)}`;
-  const refusal = rate_limits?.count(ctx.user_id ?? '', req.method, path, clock.now());
+  const refusal = rate_limits?.count(user_id, req.method, path, clock.now());
   if (refusal) throw new RateLimited(refusal);
 }
 
-/** Who asks, by the token; the URL's project goes before the token's. @throws AuthFailure, PolicyNotAuthorized */
-async function contextOf(deps: RouteDeps, exchange: Exchange, project: string | null): Promise<RequestContext> {
-  const { req, facts, request_id, remote_address, signal } = exchange;
+/** Who asks, by the token; the URL's project goes before the token's. @throws AuthFailure */
+async function callerOf(deps: RouteDeps, { req, facts }: Exchange, project: string | null): Promise<UserInProject> {
   const token = req.headers['x-auth-token'];
   if (typeof token !== 'string' || token === '')
     throw new AuthFailure('a request needs the header X-Auth-Token; /v1.1 gives tokens');
   const who = await deps.tokens.check(token, project);
   facts['project_id'] = who.project_id;
-  const { user_id, project_id, is_admin, roles } = actingAs(who, req.method !== 'GET' && req.method !== 'HEAD');
+  return who;
+}
+
+/** @throws PolicyNotAuthorized */
+function contextOf(exchange: Exchange, who: UserInProject, route: Route): RequestContext {
+  const { request_id, remote_address, signal } = exchange;
+  const { user_id, project_id, is_admin, roles } = actingAs(who, route.method !== 'GET' && !route.looks);
   return makeContext({ user_id, project_id, is_admin, roles, request_id, remote_address, signal });
 }
 
 async function runRoute(
   { deps, cache }: Routing,
-  { req, facts }: Exchange,
+  exchange: Exchange,
   found: Found,
-  ctx: RequestContext,
+  who: UserInProject,
   { base, version, path, query }: Place,
 ): Promise<Answer> {
+  const { req, facts } = exchange;
   const bytes = await readRequest(req);
   const { route, given } =
     'route' in found ? { route: found.route, given: undefined } : chooseAction(found.actions, requireJson(req, bytes));
   facts['action'] = route.action;
+  const ctx = contextOf(exchange, who, route);
   allow(ctx, route);
   const body = route.body && check(route.body, 'route' in found ? requireJson(req, bytes) : given);
   const urls = new Urls(base, version, ctx.project_id ?? '', path);

@@ -66,6 +66,8 @@ export interface RouteSpec<Path extends string, Body, Result> {
   readonly about: string;
   /** Who may: any member of the project, or only an administrator. */
   readonly policy: 'member' | 'admin';
+  /** It changes nothing, although it is no GET. */
+  readonly looks?: true;
   /** Absent: a body is not looked at. */
   readonly body?: z.ZodType<Body>;
   /** Of the answer, when all is well. */

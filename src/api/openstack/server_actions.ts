@@ -35,6 +35,7 @@ export const serverActionRoutes = [
     action: 'os-getConsoleOutput',
     about: 'The end of what a server wrote to its serial console, `length` lines of it',
     policy: 'member',
+    looks: true,
     body: z.object({ length: Whole.pipe(z.number().min(-1, 'is less than -1')).nullish() }),
     status: 200,
     async run({ ctx, params, body }, { compute }) {

@@ -58,7 +58,7 @@ test('itsec sees every project, and changes something only in one it is a member
   await aProject(db, 'gemini', 'sec');
   await db.insertInto('user_role_association').values({ user_id: 'sec', role: 'itsec' }).execute();
   const { token } = await new DbTokens({ db, flags: Flags.of() }).issue('sec', 'sec-access', null);
-  const [own, other] = [await anInstance(db, { project_id: 'gemini' }), await anInstance(db)];
+  const [own, other] = [await anInstance(db, { project_id: 'gemini' }), await anInstance(db, { host: null })];
   const asked = async (method: string, path: string, body?: object) =>
     (await api.ask(method, path, body, { 'x-auth-token': token })).status;
 
@@ -67,6 +67,8 @@ test('itsec sees every project, and changes something only in one it is a member
     ['GET', `/apollo/servers/${other}`, undefined, 200],
     ['GET', `/gemini/servers/${other}`, undefined, 200],
     ['GET', '/gemini/os-quota-sets/apollo', undefined, 200],
+    ['POST', `/apollo/servers/${other}/action`, { 'os-getConsoleOutput': {} }, 200],
+    ['POST', `/apollo/servers/${other}/action`, { reboot: { type: 'SOFT' } }, 403],
     ['DELETE', `/apollo/servers/${other}`, undefined, 403],
     ['POST', '/apollo/servers', { server }, 403],
     ['DELETE', `/gemini/servers/${other}`, undefined, 404],
