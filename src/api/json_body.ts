@@ -68,7 +68,15 @@ export const Truth = z.union(
 );
 
 /** What another server of this API could do and this one cannot: refused when asked for, rather than left out in silence. */
-export const NotOffered = z.union([z.null(), z.literal('')], 'is not offered; leave it out').optional();
+export const NotOffered = z
+  .unknown()
+  .refine((given) => !asksFor(given), 'is not offered; leave it out')
+  .optional();
+
+/** Clients send what was not asked of them as null, as nothing, or as no. */
+export const asksFor = (value: unknown): boolean =>
+  !(value == null || value === '' || value === false || value === 'False' || value === 'false') &&
+  !(typeof value === 'object' && Object.keys(value).length === 0);
 
 const TOLD_ISSUES = 3;
 

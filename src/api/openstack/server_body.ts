@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { InvalidInput } from '../../common/errors.ts';
 import type { LaunchSpec } from '../../compute/api.ts';
-import { Whole } from '../json_body.ts';
+import { asksFor, Whole } from '../json_body.ts';
 import { BLOCK_DEVICES, blockDevices } from './block_devices.ts';
 import { idNumber } from './pagination.ts';
 import { lastPart } from './server_selection.ts';
@@ -45,9 +45,6 @@ const NOT_OFFERED = [
   'os:scheduler_hints',
   'OS-SCH-HNT:scheduler_hints',
 ];
-const asksFor = (value: unknown): boolean =>
-  !(value == null || value === '' || value === false || value === 'False' || value === 'false') &&
-  !(typeof value === 'object' && Object.keys(value).length === 0);
 
 const COMMON = {
   name: ServerName,

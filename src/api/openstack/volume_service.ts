@@ -12,7 +12,7 @@ import { volumeMetadataRoutes } from './volume_metadata.ts';
 import { bootable, selected, selectorNames, SNAPSHOT_SELECTORS, VOLUME_SELECTORS } from './volume_selectors.ts';
 import { volumeServicesRoutes } from './volume_services.ts';
 import { typeId } from './volume_types.ts';
-import { Id, newVolumeSpec, SizeGb, snapshotId, volumeId } from './volumes.ts';
+import { Id, newVolumeSpec, NO_HINTS, SizeGb, snapshotId, volumeId } from './volumes.ts';
 
 /**
  * Where clients of today look for volumes: what they need of Cinder's API, version 3, at `/volume` on the port of the
@@ -94,6 +94,7 @@ const cinderSnapshots = async (req: OsRequest, { volumes, settings }: RouteDeps)
 
 const Words = z.string().max(255, 'has more than 255 characters');
 const NewVolume = z.object({
+  ...NO_HINTS,
   volume: z.looseObject({
     size: SizeGb.nullish(),
     name: Words.nullish(),
@@ -106,6 +107,8 @@ const NewVolume = z.object({
     imageRef: NotOffered,
     source_volid: NotOffered,
     consistencygroup_id: NotOffered,
+    group_id: NotOffered,
+    source_replica: NotOffered,
     backup_id: NotOffered,
   }),
 });
@@ -125,6 +128,7 @@ const NewSnapshot = z.object({
     force: Truth.nullish(),
     name: Words.nullish(),
     description: Words.nullish(),
+    metadata: NotOffered,
   }),
 });
 
@@ -158,7 +162,8 @@ export const volumeServiceRoutes = [
   route({
     method: 'POST',
     path: '/volumes',
-    about: 'Makes a volume of `size` GiB, empty or with the bytes of a snapshot',
+    about:
+      'Makes a volume of `size` GiB, empty or with the bytes of a snapshot; hints for the scheduler, groups and other sources are refused',
     policy: 'member',
     body: NewVolume,
     status: 202,

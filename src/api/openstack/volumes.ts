@@ -29,7 +29,11 @@ export const Id = z.union([z.string(), z.number()], 'is an id').transform((given
 export const SizeGb = Whole.pipe(z.number().min(1, 'is less than 1 (GiB)'));
 const Words = z.string().max(255, 'has more than 255 characters');
 
+/** Hints for the scheduler stand beside the volume. */
+export const NO_HINTS = { 'os:scheduler_hints': NotOffered, 'OS-SCH-HNT:scheduler_hints': NotOffered };
+
 const NewVolume = z.object({
+  ...NO_HINTS,
   volume: z.object({
     size: SizeGb.nullish(),
     display_name: Words.nullish(),

@@ -170,6 +170,16 @@ test('what cannot be is a clear fault, and quotas are told', async (t) => {
     await fault(400, /is not offered; leave it out/, 'POST', '/os-volumes', { volume: { size: 1, [what]: '1' } });
   const cinder = '/../volume/v3/apollo/volumes';
   await fault(400, /volume.multiattach: is not offered/, 'POST', cinder, { volume: { size: 1, multiattach: true } });
+  for (const what of ['group_id', 'source_replica', 'backup_id'])
+    await fault(400, RegExp(`volume.${what}: is not offered`), 'POST', cinder, { volume: { size: 1, [what]: '1' } });
+  for (const name of ['OS-SCH-HNT:scheduler_hints', 'os:scheduler_hints'])
+    for (const path of ['/os-volumes', cinder]) {
+      const hinted = (hints: object) => ({ volume: { size: 6 }, [name]: hints });
+      await fault(400, RegExp(`${name}: is not offered`), 'POST', path, hinted({ different_host: '1' }));
+      await fault(413, /uses 0 of 5 GiB/, 'POST', path, hinted({}));
+    }
+  const labelled = { snapshot: { volume_id: 1, metadata: { day: 'monday' } } };
+  await fault(400, /snapshot.metadata: is not offered/, 'POST', '/../volume/v3/apollo/snapshots', labelled);
   await fault(413, /uses 0 of 5 GiB/, 'POST', cinder, { volume: { size: 6, multiattach: false, imageRef: null } });
   await fault(400, /no volume type gold/, 'POST', '/os-volumes', { volume: { size: 1, volume_type: 'gold' } });
   await ask('POST', '/os-volumes', { volume: { size: 1 } });
