@@ -2,6 +2,7 @@ import { createFloatingIps, deleteFloatingIps } from '../common/db/floating_pool
 import { listFloatingIps } from '../common/db/floating_ips.ts';
 import { ec2InstanceId } from '../common/db/instances.ts';
 import { poolAddresses, poolBlocks } from '../network/logic/floating.ts';
+import { checkHost } from './known_host.ts';
 import { alsoCalled, optional, text, verb, type Noun } from './noun.ts';
 import { table } from './table.ts';
 
@@ -41,6 +42,7 @@ export const floatingCommands: Noun = {
       args: { host: optional(text('Only those that this host answers for')) },
       run: async (m, { host }) => {
         const rows = await listFloatingIps(m.db, host === undefined ? {} : { host });
+        if (host !== undefined) await checkHost(m, host, rows);
         const cells = rows.map((one) => [
           one.host ?? 'None',
           one.address,

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { writing } from '../../../src/common/db/connect.ts';
 import { allocateFloatingIp, associateFloatingIp } from '../../../src/common/db/floating_ips.ts';
-import { FloatingIpExists, FloatingIpInUse, InvalidInput } from '../../../src/common/errors.ts';
+import { FloatingIpExists, FloatingIpInUse, HostNotFound, InvalidInput } from '../../../src/common/errors.ts';
 import { floatingCommands } from '../../../src/manage/floating.ts';
 import { networkCommands } from '../../../src/manage/network.ts';
 import { aContext, aDatabase, aFixedIp, anInstance, aNetwork, aProject } from '../../builders.ts';
@@ -33,6 +33,7 @@ test('floating create, list and delete keep the pool, and none is deleted while 
     ['None', '203.0.113.2', 'None', 'None', 'None'],
   ]);
   assert.equal((await floating('list', { host: 'net1' })).length, 2);
+  await assert.rejects(floating('list', { host: 'nett1' }), HostNotFound);
   await assert.rejects(floating('delete', { range: '203.0.113.0/24' }), FloatingIpInUse);
   assert.deepEqual(await floating('delete', { range: '203.0.113.2,198.51.100.9' }), ['2 addresses deleted']);
   assert.equal((await floating('list')).length, 2);
