@@ -73,6 +73,9 @@ export function plansContract(database: Database): void {
     'letting a job run again': (db) => retryJob(db, 7),
     'listing jobs of a resource': (db) => listJobs(db, { resource: 'instance:7' }),
     'listing jobs of a request': (db) => listJobs(db, { request_id: 'req-7' }),
+    'listing queued jobs': (db) => listJobs(db, { state: 'queued' }),
+    'listing running jobs': (db) => listJobs(db, { state: 'running' }),
+    'listing failed jobs': (db) => listJobs(db, { state: 'failed' }),
   };
 
   it('no question about jobs goes through those that are over', async (db) => {

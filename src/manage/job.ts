@@ -1,12 +1,10 @@
-import { jobById, listJobs, retryJob, type Job } from '../common/db/jobs.ts';
+import { JOB_STATES, jobById, listJobs, retryJob, type Job, type JobState } from '../common/db/jobs.ts';
 import { Conflict, NotFound } from '../common/errors.ts';
 import { resourceOf } from './explain_story.ts';
 import { integer, named, optional, text, verb, word, type Manage, type Noun } from './noun.ts';
 import { whyNoUse } from './job_fits.ts';
 import { table } from './table.ts';
 import { agoText } from './time_text.ts';
-
-const STATES = ['queued', 'running', 'done', 'failed'] as const;
 
 export const jobCommands: Noun = {
   name: 'job',
@@ -15,7 +13,7 @@ export const jobCommands: Noun = {
     list: verb({
       summary: 'Print jobs, the newest first',
       args: {
-        state: named(optional(word(`${STATES.join(', ')}`, STATES))),
+        state: named(optional(word(`${JOB_STATES.join(', ')}`, JOB_STATES))),
         resource: named(optional(text('What it works on: i-0000000a, vol-, snap-, ami-0000000a, or as printed'))),
         limit: named(optional(integer('Most lines', { min: 1 }), 50)),
       },
@@ -31,7 +29,7 @@ export const jobCommands: Noun = {
 
 async function list(
   m: Manage,
-  { state, resource, limit }: { state: string | undefined; resource: string | undefined; limit: number },
+  { state, resource, limit }: { state: JobState | undefined; resource: string | undefined; limit: number },
 ): Promise<void> {
   const jobs = await listJobs(m.db, { state, limit, resource: resource && resourceOf(resource) });
   const heading = ['id', 'state', 'method', 'resource', 'where', 'attempt', 'asked', 'request', 'error'];

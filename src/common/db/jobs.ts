@@ -7,6 +7,8 @@ import { sql } from './kysely.ts';
 import type { JobsTable } from './schema.ts';
 
 export type Job = Selectable<JobsTable>;
+export const JOB_STATES = ['queued', 'running', 'done', 'failed'] as const;
+export type JobState = (typeof JOB_STATES)[number];
 
 /** In the words of the partial indexes: SQLite does not see that a list of bound values says the same. */
 const IS_OPEN = sql<boolean>`state in ('queued', 'running')`;
@@ -190,19 +192,26 @@ export async function purgeJobs(db: Db, older_than: string): Promise<void> {
   await db.deleteFrom('jobs').where(IS_OVER).where('updated_at', '<', older_than).execute();
 }
 
-/** Newest first. */
+/**
+ * Newest first. Each state is in the words of its partial index: those that are open are chosen before the order, which
+ * would send SQLite through the whole table. Done is nearly every job, so the newest are found without one.
+ */
 export function listJobs(
   db: Db,
   filter: {
-    state?: string | undefined;
+    state?: JobState | undefined;
     resource?: string | undefined;
     request_id?: string | undefined;
     limit?: number;
   },
 ): Promise<Job[]> {
   let query = db.selectFrom('jobs').selectAll();
-  for (const column of ['state', 'resource', 'request_id'] as const)
+  for (const column of ['resource', 'request_id'] as const)
     if (filter[column] !== undefined) query = query.where(column, '=', filter[column]);
+  const { state } = filter;
+  if (state === 'queued' || state === 'running')
+    query = query.where('id', 'in', db.selectFrom('jobs').select('id').where('state', '=', sql.lit(state)));
+  else if (state !== undefined) query = query.where('state', '=', sql.lit(state));
   return query
     .orderBy('id', 'desc')
     .limit(filter.limit ?? 1000)

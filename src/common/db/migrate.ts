@@ -16,6 +16,7 @@ import * as m0011 from './migrations/0011_image_deadline.ts';
 import * as m0012 from './migrations/0012_made_for_launch.ts';
 import * as m0013 from './migrations/0013_job_lists.ts';
 import * as m0014 from './migrations/0014_live_rows.ts';
+import * as m0015 from './migrations/0015_failed_jobs.ts';
 
 interface Migration {
   name: string;
@@ -37,6 +38,7 @@ const MIGRATIONS: readonly Migration[] = [
   { name: '0012_made_for_launch', up: m0012.up },
   { name: '0013_job_lists', up: m0013.up },
   { name: '0014_live_rows', up: m0014.up },
+  { name: '0015_failed_jobs', up: m0015.up },
 ];
 
 export const LATEST = MIGRATIONS.length;
