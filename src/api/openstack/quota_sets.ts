@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import type { RequestContext } from '../../common/context.ts';
-import { writing } from '../../common/db/connect.ts';
+import { writing, type Db } from '../../common/db/connect.ts';
 import { getProject } from '../../common/db/projects.ts';
 import {
   defaultQuota,
@@ -10,7 +10,9 @@ import {
   type ProjectQuota,
   type QuotaResource,
 } from '../../common/db/quotas.ts';
+import { volumeUsage } from '../../common/db/volumes.ts';
 import { InvalidInput, NotAuthorized } from '../../common/errors.ts';
+import { isTrue } from './pagination.ts';
 import { route, type Route } from './route.ts';
 
 const MOST = 2 ** 31 - 1;
@@ -44,22 +46,29 @@ function checkProject(ctx: RequestContext, project_id: string): void {
   throw new NotAuthorized(`quotas of project ${project_id.slice(0, 80)} are for its members and administrators`);
 }
 
+type Usage = Partial<Record<QuotaResource, number>>;
+type UsageOf = (db: Db, project_id: string) => Promise<Usage>;
+
 /** Source: Nova 2011.3 nova/api/openstack/contrib/quotas.py, whose unlimited was null; clients of today know -1 */
-function quotaSetRoutes(resources: readonly QuotaResource[]): Route[] {
-  const view = (quota: ProjectQuota, { params }: { params: { project: string } }): object => ({
-    quota_set: { id: params.project, ...Object.fromEntries(resources.map((name) => [name, quota[name] ?? -1])) },
-  });
+function quotaSetRoutes(resources: readonly QuotaResource[], usageOf?: UsageOf): Route[] {
+  const view = ({ used, ...quota }: ProjectQuota & { used?: Usage }, { params }: { params: { project: string } }) => {
+    const shown = (name: QuotaResource, limit: number) =>
+      used ? { limit, in_use: used[name] ?? 0, reserved: 0, allocated: 0 } : limit;
+    const limits = resources.map((name) => [name, shown(name, quota[name] ?? -1)]);
+    return { quota_set: { id: params.project, ...Object.fromEntries(limits) } };
+  };
   return [
     route({
       method: 'GET',
       path: '/os-quota-sets/:project',
-      about: 'The limits of a project, -1 where there is none; a member reads those of its own project',
+      about: `The limits of a project, -1 where there is none; a member reads those of its own project${usageOf ? '. With `usage=True` what is used of each' : ''}`,
       policy: 'member',
       status: 200,
-      async run({ ctx, params: { project } }, { db, settings }) {
+      async run({ ctx, params: { project }, query }, { db, settings }) {
         checkProject(ctx, project);
         await getProject(db, project);
-        return projectQuota(db, settings, project);
+        const quota = await projectQuota(db, settings, project);
+        return usageOf && isTrue(query.get('usage') ?? '') ? { ...quota, used: await usageOf(db, project) } : quota;
       },
       view,
     }),
@@ -101,4 +110,4 @@ function quotaSetRoutes(resources: readonly QuotaResource[]): Route[] {
 
 export const computeQuotaRoutes = quotaSetRoutes(Object.keys(QUOTA_RESOURCES) as QuotaResource[]);
 /** Cinder has those of volumes. */
-export const volumeQuotaRoutes = quotaSetRoutes(['volumes', 'gigabytes']);
+export const volumeQuotaRoutes = quotaSetRoutes(['volumes', 'gigabytes'], volumeUsage);

@@ -40,6 +40,13 @@ test(
       ['gigabytes', '1000'],
       ['volumes', '10'],
     ]);
+    assert.deepEqual(
+      (await cinder('quota-usage', 'apollo')).map(([name, used, , limit]) => [name, used, limit]),
+      [
+        ['gigabytes', '1', '1000'],
+        ['volumes', '1', '10'],
+      ],
+    );
     assert.equal(new Map((await cinder('absolute-limits')).map(pair)).get('totalGigabytesUsed'), '1');
     assert.deepEqual(await cinder('availability-zone-list'), [['nova', 'available']]);
     await assert.rejects(cinder('service-list'), { stderr: /os-services is for administrators; ann is none/ });
