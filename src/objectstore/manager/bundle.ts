@@ -84,10 +84,15 @@ async function* unpack(
 ): AsyncGenerator<Buffer> {
   // tar, not code of ours: bundlers store sparse images in forms that only it knows. -O: nothing is extracted to disk.
   const tar = spawn('tar', ['--extract', '--gzip', '--to-stdout', '--file=-'], { stdio: ['pipe', 'pipe', 'pipe'] });
+  if (tar.pid === undefined) {
+    // At the limit of open files it has no stdio either.
+    const [err] = (await once(tar, 'error')) as [Error];
+    throw new NovaError(`tar was not run: ${err.message}`, { cause: err });
+  }
   let said = '';
   tar.stderr.setEncoding('utf8').on('data', (text: string) => (said = (said + text).slice(-1000)));
   const exited = once(tar, 'close') as Promise<[number | null]>;
-  exited.catch(() => undefined);
+  exited.catch(() => undefined); // one that may not be killed ends with its input
   const fed = pipeline(parts, cipher, tar.stdin).then(
     () => null,
     (err: unknown) => err,
@@ -104,9 +109,7 @@ async function* unpack(
       yield bytes;
     }
     const trouble = await fed;
-    const [code] = await exited.catch((err: unknown) => {
-      throw new NovaError(`tar was not run: ${errorText(err)}`, { cause: err });
-    });
+    const [code] = await exited;
     if (trouble instanceof NovaError) throw trouble;
     if (isWrongKey(trouble)) throw cannotDecrypt(trouble);
     if (code !== 0)

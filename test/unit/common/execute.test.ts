@@ -5,6 +5,7 @@ import { test, type TestContext } from 'node:test';
 import { execute } from '../../../src/common/execute.ts';
 import { Aborted, ProcessExecutionError } from '../../../src/common/errors.ts';
 import { isAlive } from '../../../scripts/proc.ts';
+import { atFileLimit } from '../../rigs/file_limit.ts';
 import { findProgram, needs } from '../../rigs/needs.ts';
 import { tempDir } from '../../rigs/tmp.ts';
 import { until } from '../../until.ts';
@@ -54,29 +55,17 @@ test('a command is over when what it started is, and its output is whole', async
 });
 
 test('a command that cannot be started for want of open files is an error, and no end of the process', async () => {
-  const script = `
-    import { closeSync, openSync } from 'node:fs';
-    import { execute } from '${new URL('../../../src/common/execute.js', import.meta.url).href}';
+  const said = await atFileLimit(`
+    const { execute } = await load('common/execute.js');
     await execute(['true']);
-    const files = [];
-    let full = '';
-    while (full === '')
-      try {
-        files.push(openSync('/dev/null'));
-      } catch (err) {
-        full = err.code;
-      }
+    fill();
     const said = await execute(['true']).catch(String);
-    files.forEach((fd) => closeSync(fd));
+    empty();
     await execute(['true']);
-    console.log(full, said);
-  `;
-  const { stdout } = await execute(
-    ['sh', '-c', 'ulimit -n 64; exec "$0" --input-type=module -e "$1"', process.execPath, script],
-    { env: { NODE_TEST_CONTEXT: '' } },
-  );
+    console.log(said);
+  `);
 
-  assert.match(stdout, /^EMFILE ProcessExecutionError: true cannot be run: spawn true EMFILE$/m);
+  assert.equal(said, 'ProcessExecutionError: true cannot be run: spawn true EMFILE\n');
 });
 
 /** What a process of no rights does: has root sleep by the helper, and gives up when that has begun. */
