@@ -1,6 +1,7 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { sleep } from '../../../common/clock.ts';
-import { BackendUnavailable } from '../../../common/errors.ts';
+import { BackendUnavailable, errorText } from '../../../common/errors.ts';
+import { errorCode } from '../files.ts';
 
 /**
  * The processes of this host whose command line has all the arguments that `wanted` asks for.
@@ -8,22 +9,37 @@ import { BackendUnavailable } from '../../../common/errors.ts';
  * another program's. One that has ended and was not yet collected has no command line, so it does not count.
  */
 export async function processesWith(wanted: (argv: readonly string[]) => boolean): Promise<number[]> {
-  const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name));
-  const lines = await Promise.all(pids.map((pid) => commandLine(Number(pid))));
-  return pids.flatMap((pid, i) => (wanted(lines[i] ?? []) ? [Number(pid)] : []));
+  return (await processes()).flatMap(({ pid, argv }) => (wanted(argv) ? [pid] : []));
 }
 
 /** The arguments of every process, for one look at many guests. */
 export async function allCommandLines(): Promise<string[][]> {
-  const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name));
-  return Promise.all(pids.map((pid) => commandLine(Number(pid))));
+  return (await processes()).map(({ argv }) => argv);
 }
 
-async function commandLine(pid: number): Promise<string[]> {
+/** A host has thousands of processes, and so many files may not be open. */
+const AT_ONCE = 16;
+
+/** @throws BackendUnavailable where it cannot be told: a guest that runs must not be taken for one that is off */
+async function processes(): Promise<{ pid: number; argv: string[] }[]> {
   try {
-    return (await readFile(`/proc/${pid}/cmdline`, 'utf8')).split('\0');
-  } catch {
-    return []; // it ended while we looked, or is not ours to read
+    const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number);
+    const found = [];
+    for (let at = 0; at < pids.length; at += AT_ONCE)
+      found.push(...(await Promise.all(pids.slice(at, at + AT_ONCE).map(processOf))));
+    return found;
+  } catch (err) {
+    throw new BackendUnavailable(`the processes of this host cannot be looked at: ${errorText(err)}`, { cause: err });
+  }
+}
+
+/** Without arguments: it ended while we looked, or is not ours to read. */
+async function processOf(pid: number): Promise<{ pid: number; argv: string[] }> {
+  try {
+    return { pid, argv: (await readFile(`/proc/${pid}/cmdline`, 'utf8')).split('\0') };
+  } catch (err) {
+    if (!['ENOENT', 'ESRCH', 'EACCES', 'EPERM'].includes(errorCode(err) ?? '')) throw err;
+    return { pid, argv: [] };
   }
 }
 
@@ -47,6 +63,6 @@ function kill(pid: number): void {
   try {
     process.kill(pid, 'SIGKILL');
   } catch (err) {
-    if ((err as NodeJS.ErrnoException).code !== 'ESRCH') throw err;
+    if (errorCode(err) !== 'ESRCH') throw err;
   }
 }
