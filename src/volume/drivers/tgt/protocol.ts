@@ -55,6 +55,8 @@ export class TgtError extends NovaError {
 }
 /** Nobody listens at the socket: tgtd does not run. */
 export class TgtdGone extends BackendUnavailable {}
+/** With these it was not even asked. */
+const AT_FILE_LIMIT = ['EMFILE', 'ENFILE'];
 
 /** @returns tgtd's text. @throws TgtError, TgtdGone, BackendUnavailable when it does not answer */
 export async function askTgtd(socket_path: string, request: TgtRequest): Promise<string> {
@@ -105,13 +107,11 @@ function exchange(socket_path: string, request: Buffer, what: string): Promise<B
     );
     socket.on('connect', () => socket.write(request));
     socket.on('data', (chunk: Buffer) => chunks.push(chunk));
-    socket.on('error', (err: NodeJS.ErrnoException) =>
-      reject(
-        err instanceof NovaError
-          ? err
-          : new TgtdGone(`no tgtd at ${socket_path} (${what}): ${err.message}`, { cause: err }),
-      ),
-    );
+    socket.on('error', (err: NodeJS.ErrnoException) => {
+      if (err instanceof NovaError) return reject(err);
+      const Why = AT_FILE_LIMIT.includes(err.code ?? '') ? BackendUnavailable : TgtdGone;
+      reject(new Why(`no tgtd at ${socket_path} (${what}): ${err.message}`, { cause: err }));
+    });
     socket.on('close', () => {
       const answer = Buffer.concat(chunks);
       if (answer.length >= ANSWER_BYTES) return resolve(answer);

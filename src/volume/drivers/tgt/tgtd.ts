@@ -156,14 +156,18 @@ export class Tgtd {
    */
   watch(gone: () => void, signal: AbortSignal): void {
     const look = async (): Promise<void> => {
-      const pid = await this.#pid();
-      const there = pid === null ? await this.runs().catch(() => true) : await isRunning(pid);
+      const there = await this.#isThere().catch(() => true); // not to be told now: the next look tells
       if (signal.aborted) return;
       if (there) again();
       else gone();
     };
     const again = (): void => void setTimeout(() => void look(), LOOK_EVERY_MS).unref();
     if (!signal.aborted) again();
+  }
+
+  async #isThere(): Promise<boolean> {
+    const pid = await this.#pid();
+    return pid === null ? this.runs() : isRunning(pid);
   }
 
   /** A guest whose disk is full could write it on and on. */
@@ -191,16 +195,25 @@ export class Tgtd {
 
   /** Numbers are used again after a restart of the host: it counts only when that process is this tgtd. */
   async #pid(): Promise<number | null> {
-    const pid = Number((await readFile(this.#pidfile, 'utf8').catch(() => '')).trim());
+    const pid = Number((await textOf(this.#pidfile)).trim());
     if (!Number.isInteger(pid) || pid <= 1) return null;
-    const words = (await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')).split('\0');
+    const words = (await textOf(`/proc/${pid}/cmdline`)).split('\0');
     return words.includes(this.#pidfile) ? pid : null;
   }
 }
 
 async function isRunning(pid: number): Promise<boolean> {
-  const status = await readFile(`/proc/${pid}/status`, 'utf8').catch(() => '');
-  return /^State:\t[^ZX]/m.test(status);
+  return /^State:\t[^ZX]/m.test(await textOf(`/proc/${pid}/status`));
+}
+
+/** Empty: it is not there. */
+async function textOf(path: string): Promise<string> {
+  try {
+    return await readFile(path, 'utf8');
+  } catch (err) {
+    if (!['ENOENT', 'ESRCH'].includes((err as NodeJS.ErrnoException).code ?? '')) throw err;
+    return '';
+  }
 }
 
 function ifMissing(err: NodeJS.ErrnoException): void {
