@@ -97,20 +97,20 @@ function startApi(name: string, daemon: Daemon, { compute, tokens }: Shared): Pr
         use_forwarded_for: flags.read(forwardedFlags).use_forwarded_for,
         metadata: metadataHandler({ db, flags, log }),
       });
-      return listen(server, settings.ec2_listen, settings.ec2_listen_port, 'ec2_listen_port');
+      return listen(server, settings.ec2_listen, settings.ec2_listen_port, 'ec2_listen_port', log);
     }
     case 'osapi': {
       const server = openstackServer({ db, flags, log, compute, images, groups, network, volumes, tokens });
-      return listen(server, settings.osapi_listen, settings.osapi_listen_port, 'osapi_listen_port');
+      return listen(server, settings.osapi_listen, settings.osapi_listen_port, 'osapi_listen_port', log);
     }
     case 'identity': {
       const { identity_listen, identity_listen_port } = flags.read(identityFlags);
       const server = identityServer({ db, flags, log, tokens });
-      return listen(server, identity_listen, identity_listen_port, 'identity_listen_port');
+      return listen(server, identity_listen, identity_listen_port, 'identity_listen_port', log);
     }
     case 'metadata': {
       const { metadata_listen, metadata_port } = flags.read(metadataFlags);
-      return listen(metadataServer({ db, flags, log }), metadata_listen, metadata_port, 'metadata_port');
+      return listen(metadataServer({ db, flags, log }), metadata_listen, metadata_port, 'metadata_port', log);
     }
     default:
       throw new InvalidInput(`--enabled_apis=${name}: not an API; known are ec2, osapi, identity, metadata`);

@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { NovaError } from './errors.ts';
+import type { Log } from './log.ts';
 
 export interface Listening {
   /** The one that was asked for, or the one that port 0 became. */
@@ -11,9 +12,15 @@ export interface Listening {
 }
 
 /** @param flag names the port in the error, e.g. `ec2_listen_port`. @throws NovaError that says who is in the way */
-export async function listen(server: Server, address: string, port: number, flag: string): Promise<Listening> {
+export async function listen(
+  server: Server,
+  address: string,
+  port: number,
+  flag: string,
+  log: Log,
+): Promise<Listening> {
   await new Promise<void>((resolve, reject) => {
-    server.once('error', (err: NodeJS.ErrnoException) => {
+    const refused = (err: NodeJS.ErrnoException) => {
       const why =
         err.code === 'EADDRINUSE'
           ? 'another process listens there; stop it or choose another port'
@@ -21,9 +28,14 @@ export async function listen(server: Server, address: string, port: number, flag
             ? 'this host has no such address'
             : err.message;
       reject(new NovaError(`--${flag}: cannot listen on ${address}:${port}: ${why}`, { cause: err }));
+    };
+    server.once('error', refused).listen(port, address, () => {
+      server.off('error', refused);
+      resolve();
     });
-    server.listen(port, address, resolve);
   });
+  // Of one connection, which the kernel did not hand out; without a listener it would end the process.
+  server.on('error', (err) => log.warn({ err, flag }, 'a connection was not taken'));
   return {
     port: (server.address() as AddressInfo).port,
     close: async (grace_ms) => {

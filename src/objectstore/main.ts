@@ -28,7 +28,7 @@ export async function start(daemon: Daemon): Promise<Running> {
     findImage: (checksum) => findStoredImage(db, images_path, checksum),
     log,
   });
-  const listening = await listen(server, s3_listen, flags.read(endpointFlags).s3_port, 's3_port');
+  const listening = await listen(server, s3_listen, flags.read(endpointFlags).s3_port, 's3_port', log);
   const manager = new ObjectstoreManager({ ...daemon, objects: objectSource(store), sweep: () => store.sweep() });
   const service = await Service.start({
     ...daemon,
