@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { connect, type Channel, type ChannelModel, type ConfirmChannel, type ConsumeMessage } from 'amqplib';
-import { sleep } from '../clock.ts';
+import { atMost, sleep } from '../clock.ts';
 import { RpcUnavailable } from '../errors.ts';
 import type { Log } from '../log.ts';
 import { brokerError, type BrokerAddress } from './broker_error.ts';
@@ -63,6 +63,8 @@ interface Link {
 
 const RETRY_CAP_S = 30;
 const HEARTBEAT_S = 10;
+/** What a broker gets to say good-bye. */
+const CLOSE_MS = 3000;
 const DEFAULT_PREFETCH = 64;
 
 /**
@@ -117,6 +119,10 @@ export class AmqpBus implements RpcBus {
         const link = await this.#open();
         for (const subscription of this.#subscriptions) await this.#subscribe(link, subscription);
         if (link.closed) throw new RpcUnavailable('the connection broke as soon as it was made');
+        if (this.#closing) {
+          await link.connection.close();
+          throw new RpcUnavailable('the bus is closed');
+        }
         this.#link = link;
         if (attempt > 1) log.info({ host, port }, 'connected to the message broker');
         for (const listener of this.#listeners) listener();
@@ -395,6 +401,9 @@ export class AmqpBus implements RpcBus {
     const link = this.#link;
     this.#link = undefined;
     for (const waiting of this.#waiting.values()) waiting.reject(new RpcUnavailable('the bus is closed'));
-    if (link) await link.connection.close().catch((err: unknown) => this.#o.log.debug({ err }, 'broker closed first'));
+    if (!link) return;
+    const closed = link.connection.close();
+    const broken = (err: unknown) => this.#o.log.debug({ err }, 'broker closed first');
+    await atMost(CLOSE_MS, closed.catch(broken)); // one that hangs would have us wait for ever
   }
 }

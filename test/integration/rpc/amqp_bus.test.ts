@@ -1,4 +1,7 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
+import { pipeline } from 'node:stream';
 import { after, test } from 'node:test';
 import { silentLog } from '../../../src/common/log.ts';
 import { AmqpBus } from '../../../src/common/rpc/amqp_bus.ts';
@@ -15,10 +18,10 @@ after(async () => {
 // Not in a before hook, whose end would already be the end of the scope.
 const rabbit = await startRabbitmq({ after });
 
-async function aBus(): Promise<AmqpBus> {
+async function aBus(port = rabbit.flags.rabbit_port): Promise<AmqpBus> {
   const bus = await AmqpBus.connect({
     host: rabbit.flags.rabbit_host,
-    port: rabbit.flags.rabbit_port,
+    port,
     tls: false,
     username: 'guest',
     password: 'guest',
@@ -35,7 +38,7 @@ async function aBus(): Promise<AmqpBus> {
   return bus;
 }
 
-busContract('RabbitMQ bus', aBus);
+busContract('RabbitMQ bus', () => aBus());
 
 /** What a Nova of 2011 puts on the wire, with its own reply exchange and queue. */
 async function askAsNova(topic: string, method: string, args: object, answers: number): Promise<unknown[]> {
@@ -161,4 +164,31 @@ test('a broker short of memory counts as away: nudges return, calls wait in the 
   assert.equal(bus.connected, true);
   assert.equal(again, 1);
   await consumer.stop();
+});
+
+test('a bus that is closed while it connects again leaves no connection', async (t) => {
+  const { rabbit_host: host, rabbit_port: port } = rabbit.flags;
+  const clients: Socket[] = [];
+  const through = (client: Socket) => void pipeline(client, connect(port, host), client, () => undefined);
+  const proxy = createServer((client) => {
+    if (clients.push(client) === 1) through(client);
+  });
+  await once(proxy.listen(0, host), 'listening');
+  t.after(() => proxy.close());
+  const bus = await aBus((proxy.address() as AddressInfo).port);
+
+  clients[0]?.destroy();
+  await until('it connects again', () => clients.length === 2);
+  await bus.close();
+  through(clients[1] as Socket);
+
+  await until('the connection is closed', () => clients[1]?.destroyed === true);
+});
+
+test('a broker that hangs holds up nobody who closes the bus', async (t) => {
+  const bus = await aBus();
+  rabbit.pause();
+  t.after(() => rabbit.resume());
+
+  await bus.close();
 });
