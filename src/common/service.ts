@@ -13,7 +13,7 @@ import {
   type AgreedFlags,
   type ServiceRegistration,
 } from './db/services.ts';
-import { Aborted, FlagMismatch, NotFound, RpcUnavailable } from './errors.ts';
+import { Aborted, errorText, FlagMismatch, NotFound, RpcUnavailable } from './errors.ts';
 import type { Flags, FlagValues } from './flags.ts';
 import type { Log } from './log.ts';
 import type { Manager } from './manager.ts';
@@ -203,19 +203,19 @@ export class Service<T extends RpcInterface<T>> implements Running {
     };
   }
 
-  /** Runs `work` every `seconds`, counted from its end; a failure is told once until it works again. */
+  /** Runs `work` every `seconds`, counted from its end; a failure is told once until it works again, or fails otherwise. */
   #loop(seconds: number, work: () => Promise<void>): void {
     const run = async () => {
-      let failing = false;
+      let told: string | undefined;
       for (;;) {
         await sleep(seconds * 1000, this.#stop.signal);
         try {
           await work();
-          if (failing) this.#o.log.info({ binary: this.#o.binary }, 'periodic work goes on');
-          failing = false;
+          if (told !== undefined) this.#o.log.info({ binary: this.#o.binary }, 'periodic work goes on');
+          told = undefined;
         } catch (err) {
-          if (!failing) this.#o.log.error({ err, binary: this.#o.binary }, 'periodic work failed');
-          failing = true;
+          if (told !== errorText(err)) this.#o.log.error({ err, binary: this.#o.binary }, 'periodic work failed');
+          told = errorText(err);
         }
       }
     };
