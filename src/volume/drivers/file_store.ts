@@ -305,7 +305,7 @@ async function filesIn(folder: string): Promise<{ name: string; size: number; he
   const entries = (await readdir(folder, { withFileTypes: true })).filter((entry) => entry.isFile());
   const found = await Promise.all(
     entries.map(async ({ name }) => {
-      const is = await stat(join(folder, name)).catch(() => null); // deleted meanwhile
+      const is = await stat(join(folder, name)).catch(nullWhenMissing); // deleted meanwhile
       return is && { name, size: is.size, held: is.blocks * 512 };
     }),
   );
