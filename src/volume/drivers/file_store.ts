@@ -28,7 +28,7 @@ import {
 } from './driver.ts';
 import { parted } from './half_made.ts';
 import type { VolumeStore } from './iscsi.ts';
-import { isOwn, notOwn, SNAPSHOT_NAMES, VOLUME_NAMES } from './owner.ts';
+import { isOwn, notOwn } from './owner.ts';
 import { gigabytes, GIB, MIB, sizeBytes } from './sizes.ts';
 
 export const fileStoreFlags = defineFlags({
@@ -181,7 +181,7 @@ export class FileStore implements VolumeStore {
     const size = await sizeOf(path);
     if (size !== null) {
       if ((await isOwnFile(path, spec)) && size === (bytes ?? size)) return;
-      throw notOwn(name, dirname(path), 'volume' in spec ? SNAPSHOT_NAMES : VOLUME_NAMES);
+      throw notOwn(name, dirname(path), spec);
     }
     const aside = `${path}.new`;
     await rm(aside, { force: true });

@@ -14,7 +14,7 @@ import {
 } from './driver.ts';
 import { parted } from './half_made.ts';
 import type { VolumeStore } from './iscsi.ts';
-import { isOwn, notOwn, SNAPSHOT_NAMES, VOLUME_NAMES } from './owner.ts';
+import { isOwn, notOwn } from './owner.ts';
 import { gigabytes, GIB, MIB, sizeBytes } from './sizes.ts';
 
 export const lvmFlags = defineFlags({
@@ -149,7 +149,7 @@ export class LvmStore implements VolumeStore {
     const lv = await this.#find(name, signal);
     if (lv === undefined) return false;
     if (isOwn(lv.token, spec) && lv.bytes >= bytes) return true; // LVM rounds up
-    throw notOwn(name, `volume group ${this.#group}`, 'volume' in spec ? SNAPSHOT_NAMES : VOLUME_NAMES);
+    throw notOwn(name, `volume group ${this.#group}`, spec);
   }
 
   async #create(name: string, { token }: BytesOwner, size: number, signal: AbortSignal): Promise<void> {
