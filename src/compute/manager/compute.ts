@@ -3,15 +3,7 @@ import type { RequestContext } from '../../common/context.ts';
 import { nameFlags } from '../../common/core_flags.ts';
 import { writing, type NovaDb } from '../../common/db/connect.ts';
 import { recordEvent } from '../../common/db/events.ts';
-import {
-  failedLaunchesOfHost,
-  finishDelete,
-  instanceById,
-  moveInstance,
-  releaseClaim,
-  type Instance,
-} from '../../common/db/instances.ts';
-import { hasOpenJob } from '../../common/db/jobs.ts';
+import { finishDelete, instanceById, moveInstance, type Instance } from '../../common/db/instances.ts';
 import { guestBridges } from '../../common/db/project_networks.ts';
 import { everyHostServes } from '../../common/db/networks.ts';
 import { Aborted, Conflict, InstanceBusy, InstanceNotFound } from '../../common/errors.ts';
@@ -29,6 +21,7 @@ import { TASKS } from '../../common/instance_state.ts';
 import type { GuestVolume } from '../../common/volume_connection.ts';
 import { PowerState } from '../logic/power_state.ts';
 import type { ComputeRpc } from '../rpc.ts';
+import { FailedLaunches } from './failed_launches.ts';
 import { GuestFirewall } from './guest_firewall.ts';
 import { guestName, guestSpec } from './guest_spec.ts';
 import { reconcileGuest, reconcileGuests } from './reconcile.ts';
@@ -68,6 +61,7 @@ export class ComputeManager implements ComputeRpc, Manager {
   readonly #firewall: GuestFirewall;
   readonly #vpn_image_id: number | null;
   readonly #volumes: GuestVolumes;
+  readonly #failed_launches: FailedLaunches;
 
   constructor(deps: ComputeManagerDeps) {
     this.#d = deps;
@@ -77,6 +71,13 @@ export class ComputeManager implements ComputeRpc, Manager {
     this.#firewall = new GuestFirewall(deps);
     this.#vpn_image_id = vpnImageId(deps.flags);
     this.#volumes = new GuestVolumes({ ...deps, template: this.#template });
+    this.#failed_launches = new FailedLaunches({
+      ...deps,
+      template: this.#template,
+      firewall: this.#firewall,
+      volumes: this.#volumes,
+      networkRpc: () => this.#networkRpc(),
+    });
   }
 
   async initHost(signal: AbortSignal): Promise<void> {
@@ -89,7 +90,7 @@ export class ComputeManager implements ComputeRpc, Manager {
   async periodicTasks(ctx: RequestContext): Promise<void> {
     await this.#updateResources();
     await this.#reconcile(ctx.signal);
-    await this.#giveBackRest(ctx);
+    await this.#failed_launches.giveBackRest(ctx);
     await this.#firewall.repair();
     const { db, host, network } = this.#d;
     await network.leaveNetworks(() => guestBridges(db, host), ctx.signal);
@@ -303,7 +304,7 @@ export class ComputeManager implements ComputeRpc, Manager {
 
   async jobFailed(ctx: RequestContext, method: string, args: Record<string, unknown>, err: Error): Promise<void> {
     const instance_id = Number(args['instance_id']);
-    if (method === 'run_instance') await this.#runFailed(ctx, instance_id, err);
+    if (method === 'run_instance') await this.#failed_launches.end(ctx, instance_id, err);
     if (method === 'reboot_instance') await this.#rebootFailed(ctx, instance_id, err);
     const volume = { instance_id, volume_id: Number(args['volume_id']) };
     if (method === 'attach_volume') await this.#volumes.attachFailed(ctx, volume, err);
@@ -326,60 +327,6 @@ export class ComputeManager implements ComputeRpc, Manager {
         this.#d.host,
         { error: err.message },
       );
-  }
-
-  /** First the reason for its owner, then what it took is given back, and last its claim on this host. */
-  async #runFailed(ctx: RequestContext, instance_id: number, err: Error): Promise<void> {
-    const { db, host, log } = this.#d;
-    const resource = instanceResource(instance_id);
-    try {
-      await writing(db, async (tx) => {
-        await moveInstance(tx, instance_id, {
-          from: ['networking', 'spawning'],
-          to: { task_state: null, vm_state: 'error', fault: err.message, power_state: PowerState.FAILED },
-          host,
-        });
-        await recordEvent(tx, ctx, resource, 'launch failed', host, { error: err.message });
-      });
-    } catch (busy) {
-      if (!(busy instanceof InstanceBusy)) throw busy;
-      log.info({ err: busy, instance_id }, 'the failed launch was overtaken');
-    }
-    const row = await instanceById(db, instance_id, { deleted: true });
-    if (row.deleted !== 0 || row.host !== host || row.vm_state !== 'error' || row.task_state !== null) return;
-    await this.#giveBack(ctx, row);
-  }
-
-  /** What a launch in error took: guest, addresses, and last its claim on this host. Twice is once. */
-  async #giveBack(ctx: RequestContext, { id, uuid, ...claim }: Instance): Promise<void> {
-    const { db, host, driver, log } = this.#d;
-    await driver.destroy(guestName(this.#template, id), ctx.signal, uuid);
-    await (await this.#networkRpc()).deallocateForInstance(ctx, { instance_id: id });
-    await this.#firewall.leave(ctx, id);
-    try {
-      await writing(db, async (tx) => {
-        await moveInstance(tx, id, { from: [null], to: { task_state: null, host: null }, host });
-        await releaseClaim(tx, claim);
-        await this.#volumes.launchFailed(tx, ctx, id);
-      });
-    } catch (busy) {
-      if (!(busy instanceof InstanceBusy)) throw busy;
-      log.info({ err: busy, instance_id: id }, 'a deletion gives back what the failed launch took');
-    }
-  }
-
-  /** Launches in error that a dead process or a hypervisor that was away left as they were. */
-  async #giveBackRest(ctx: RequestContext): Promise<void> {
-    const { db, host, log } = this.#d;
-    for (const row of await failedLaunchesOfHost(db, host)) {
-      if (await hasOpenJob(db, instanceResource(row.id))) continue; // its own failure does it
-      try {
-        await this.#giveBack(ctx, row);
-        log.info({ instance_id: row.id }, 'gave back what a failed launch took');
-      } catch (err) {
-        log.warn({ err, instance_id: row.id }, 'a failed launch still has what it took; the next period tries again');
-      }
-    }
   }
 
   async #rebootFailed(ctx: RequestContext, instance_id: number, err: Error): Promise<void> {
