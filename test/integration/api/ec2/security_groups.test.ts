@@ -291,3 +291,51 @@ test('ModifyInstanceAttribute puts an instance into exactly these groups of its 
   assert.equal((await set()).code, 'MissingParameter');
   assert.equal((await ask('ModifyInstanceAttribute', { InstanceId, 'InstanceType.Value': 'm1.tiny' })).code, 'MissingParameter'); // prettier-ignore
 });
+
+test('every project has the group default, which lets nothing in', async (t) => {
+  const api = await anEc2Api(t);
+
+  const { xml } = await api.ask('DescribeSecurityGroups');
+
+  assert.deepEqual(xml.securityGroupInfo, [
+    {
+      ownerId: 'apollo',
+      groupName: 'default',
+      groupDescription: 'default',
+      groupId: 'sg-00000001',
+      ipPermissions: '',
+      ipPermissionsEgress: '',
+      tagSet: '',
+    },
+  ]);
+  assert.equal((await api.ask('DescribeSecurityGroups', { 'GroupName.1': 'none' })).code, 'InvalidGroup.NotFound');
+  const launched = await api.ask('RunInstances', { ImageId: 'ami-00000001', 'SecurityGroupId.1': 'sg-00000001' });
+  assert.equal(launched.status, 200);
+});
+
+test("a group's rules show ranges, groups, and a group without a protocol as three", async (t) => {
+  const api = await anEc2Api(t);
+  await api.ask('DescribeSecurityGroups');
+  await aMember(api.db, 'net', ['netadmin']);
+  const authorize = (params: Record<string, string>) =>
+    api.ask('AuthorizeSecurityGroupIngress', { GroupName: 'default', ...params }, 'net');
+  await authorize({ IpProtocol: 'tcp', FromPort: '22', ToPort: '22', CidrIp: '0.0.0.0/0' });
+  await authorize({ SourceSecurityGroupName: 'default' });
+
+  const { xml } = await api.ask('DescribeSecurityGroups');
+
+  const groups = [{ groupName: 'default', groupId: 'sg-00000001', userId: 'apollo' }];
+  assert.deepEqual(xml.securityGroupInfo[0].ipPermissions, [
+    {
+      ipProtocol: 'tcp',
+      fromPort: '22',
+      toPort: '22',
+      groups: '',
+      ipRanges: [{ cidrIp: '0.0.0.0/0' }],
+      ipv6Ranges: '',
+    },
+    { ipProtocol: 'icmp', fromPort: '-1', toPort: '-1', groups, ipRanges: '', ipv6Ranges: '' },
+    { ipProtocol: 'tcp', fromPort: '1', toPort: '65535', groups, ipRanges: '', ipv6Ranges: '' },
+    { ipProtocol: 'udp', fromPort: '1', toPort: '65535', groups, ipRanges: '', ipv6Ranges: '' },
+  ]);
+});
