@@ -86,13 +86,18 @@ async function writeAside(
 export async function findStoredImage(db: Db, images_path: string, checksum: string): Promise<string | null> {
   for (const id of await imagesOfChecksum(db, checksum)) {
     const path = imagePath(images_path, id);
-    if (
-      await stat(path).then(
-        () => true,
-        () => false,
-      )
-    )
-      return path;
+    if (await isThere(path)) return path;
   }
   return null;
+}
+
+/** @throws what hinders to look: who asks for bytes that are there must not be told that there are none */
+async function isThere(path: string): Promise<boolean> {
+  try {
+    await stat(path);
+    return true;
+  } catch (err) {
+    if ((err as NodeJS.ErrnoException).code === 'ENOENT') return false;
+    throw err;
+  }
 }

@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { createServer, type RequestListener } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { Readable } from 'node:stream';
 import { test, type TestContext } from 'node:test';
 import { imageFetcher } from '../../../../src/common/image/fetch.ts';
@@ -47,6 +47,18 @@ test('stored bytes make the image active with their size and checksum', async (t
   assert.deepEqual([row.status, row.size_bytes, row.checksum], ['active', BYTES.length, SHA256]);
   assert.deepEqual(await readFile(imagePath(images_path, id)), BYTES);
   assert.equal(await findStoredImage(db, images_path, SHA256), imagePath(images_path, id));
+});
+
+test('bytes that cannot be looked at are not said to be missing', async (t) => {
+  const db = await aDatabase(t);
+  const path = imagePath(tempDir(t), await anImage(db, { checksum: SHA256 }));
+  const images_path = dirname(dirname(path));
+  assert.equal(await findStoredImage(db, images_path, SHA256), null);
+
+  await mkdir(dirname(path));
+  await symlink(path, path);
+
+  await assert.rejects(findStoredImage(db, images_path, SHA256), { code: 'ELOOP' });
 });
 
 test('a source that breaks off or is empty leaves no image behind', async (t) => {
