@@ -39,8 +39,8 @@ export type FreeRange = Omit<ClaimRange, 'makeMac'>;
 /** A network that an instance may have an address of. */
 export interface Claim {
   range: ClaimRange;
-  /** Of a multi_host network: who serves the card, and where it takes its own address if it has none. */
-  server: { host: string; range: FreeRange } | null;
+  /** Of a multi_host network: who serves the card, and where it takes its own address if it has none; null: it does so when asked. */
+  server: { host: string; range: FreeRange | null } | null;
 }
 
 export interface ClaimedIp {
@@ -60,15 +60,20 @@ export const claimFixedIp = (
   range: ClaimRange,
   instance_id: number,
   host: string | null,
-): Promise<ClaimedIp> => claimFixedIpOf(db, [{ range, server: host === null ? null : { host, range } }], instance_id);
+): Promise<ClaimedIp> =>
+  claimFixedIpOf(db, [{ range, server: host === null ? null : { host, range } }], instance_id) as Promise<ClaimedIp>;
 
 /**
  * The instance's address on one of these networks: the one it has, or a new one with a new card, of the first network
- * that has a free one.
+ * that has a free one, unless its server has to be asked, which may be without nova-network.
  * @throws NoMoreAddresses; Aborted when the instance is deleted or being deleted (a late request must not leak an address);
  * Conflict when a network was deleted, or taken from its project, in this moment
  */
-export async function claimFixedIpOf(db: NovaDb, claims: readonly Claim[], instance_id: number): Promise<ClaimedIp> {
+export async function claimFixedIpOf(
+  db: NovaDb,
+  claims: readonly Claim[],
+  instance_id: number,
+): Promise<ClaimedIp | { network_id: number; not_served: true }> {
   return writing(db, async (tx) => {
     await lockLiveInstance(tx, db, instance_id);
     for (const { range } of claims) {
@@ -79,8 +84,10 @@ export async function claimFixedIpOf(db: NovaDb, claims: readonly Claim[], insta
     for (const { range, server } of claims)
       try {
         // First: a guest whose host has no address on its network would be without a gateway.
-        if (server !== null && (await hostIp(tx, range.network_id, server.host)) === null)
+        if (server !== null && (await hostIp(tx, range.network_id, server.host)) === null) {
+          if (server.range === null) return { network_id: range.network_id, not_served: true };
           await takeHostIp(tx, db.dialect, server.range, server.host);
+        }
         return await claimNew(tx, db, range, instance_id, server?.host ?? null);
       } catch (err) {
         if (!(err instanceof NoMoreAddresses)) throw err;

@@ -34,6 +34,7 @@ export interface AddressBookDeps {
   db: NovaDb;
   flags: Flags;
   log: Log;
+  host: string;
   /** Whether a released address is not given again until its lease ends, or --fixed_ip_disassociate_timeout; else at once. */
   quarantine: boolean;
   /** Who answers DHCP for a card; null: nobody. */
@@ -69,7 +70,8 @@ export class AddressBook {
 
   /**
    * See NetworkRpc.allocateForInstance.
-   * @param host that serves the card where the network is a multi_host one. @returns the one of `networks` that it is on
+   * @param host that serves the card where the network is a multi_host one
+   * @returns the one of `networks` that it is on, or will be when `host` is asked
    */
   async allocate(
     networks: readonly Network[],
@@ -78,15 +80,22 @@ export class AddressBook {
   ): Promise<Network> {
     const claims = networks.map((network) => ({
       range: claimRange(network, vpn),
-      server: network.multi_host === 1 && host !== null ? { host, range: claimRange(network) } : null,
+      server:
+        network.multi_host === 1 && host !== null
+          ? { host, range: host === this.#d.host ? claimRange(network) : null }
+          : null,
     }));
     const { db, quarantine } = this.#d;
     const wait_s = quarantine ? this.#timeout_s : 0;
-    const { network_id, address, mac } = await claimFixedIpOf(db, claims, instance_id).catch(async (err: unknown) => {
+    const claimed = await claimFixedIpOf(db, claims, instance_id).catch(async (err: unknown) => {
       const why = vpn && err instanceof NoMoreAddresses ? await whyNoVpnAddress(db, networks, wait_s) : null;
       throw why === null ? err : new NoMoreAddresses(why, { cause: err });
     });
-    this.#d.log.info({ instance_id, network_id, address, mac }, 'fixed ip allocated');
+    const { network_id } = claimed;
+    if (!('not_served' in claimed)) {
+      const { address, mac } = claimed;
+      this.#d.log.info({ instance_id, network_id, address, mac }, 'fixed ip allocated');
+    }
     return networkById(this.#d.db, network_id);
   }
 

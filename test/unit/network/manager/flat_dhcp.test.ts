@@ -253,6 +253,25 @@ test('of a multi_host network each host is the gateway of its own guests by an a
   assert.equal(new Set([a?.address, b?.address, a?.gateway, b?.gateway]).size, 4);
 });
 
+test('a launch that fails on a host without nova-network keeps no address of a multi_host network', async (t) => {
+  const { db, network_id } = await anEmptyNetwork(t, { multi_host: 1 });
+  const bus = new MemoryBus();
+  t.after(() => bus.close());
+  const one = await aNetworkHost(db, {}, 'node1', bus);
+  const instance_id = await anInstance(db);
+  const hosts = async () => (await db.selectFrom('fixed_ips').select('host').execute()).map(({ host }) => host);
+
+  await assert.rejects(one.allocate(instance_id, 'node2'), /served by host node2, whose nova-network does not answer/);
+  assert.deepEqual(await hosts(), ['node1']);
+
+  const two = await aNetworkHost(db, {}, 'node2', bus);
+  await db.deleteFrom('fixed_ips').where('host', '=', 'node2').execute(); // as with a network that was made just now
+  await bus.consume('network', 'node2', ({ args, context }) => two.manager.allocateForInstance(context, args as never));
+  const [nic] = await one.allocate(instance_id, 'node2');
+  assert.equal(nic?.gateway, await hostIp(db, network_id, 'node2'));
+  assert.deepEqual(await hosts(), ['node1', 'node2', 'node2']);
+});
+
 test('a host without an address in a full multi_host network serves the others, and its guests are on those', async (t) => {
   const { db, network_id } = await anEmptyNetwork(t, { cidr: '10.0.0.0/29', broadcast: '10.0.0.7', multi_host: 1 });
   const second = { cidr: '10.1.0.0/24', gateway: '10.1.0.1', dhcp_start: '10.1.0.2', broadcast: '10.1.0.255' };
