@@ -41,7 +41,7 @@ export async function takeDownHost({ db, flags, log }: { db: NovaDb; flags: Flag
   const floating = new Set((await driver.forwards(signal)).map(({ address }) => address));
   const bound = await driver.hostAddresses(signal);
   await driver.unbindAddresses(
-    bound.filter(({ address, prefix }) => prefix === 32 && floating.has(address)),
+    bound.filter(({ address, prefix, marked }) => prefix === 32 && (marked || floating.has(address))),
     signal,
   );
   const left = await driver.takeDown(bridges, signal);

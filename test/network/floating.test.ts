@@ -154,9 +154,10 @@ test(
     await assert.rejects(say('still there?', 5000));
     assert.equal(await seenAs(world, one.address, 7000), world.address);
 
-    // Disassociated while nova-network is away.
+    // Disassociated while nova-network is away, and its rules flushed by somebody.
     await daemon.kill();
     await api.disassociate(ctx, one.address);
+    for (const table of ['nat', 'filter']) await net1.exec(['iptables', '-t', table, '-F']);
     await daemon.start();
     assert.equal(await traces(net1, one.address), '');
     await api.release(ctx, one.address);

@@ -113,8 +113,11 @@ test(
     const [net1, world] = hosts as [Host, Host];
     await net1.exec(['ip', 'route', 'add', 'default', 'via', world.address, 'metric', '50']);
     await net1.exec(['ip', 'route', 'add', '192.0.2.0/24', 'via', world.address]);
-    const before = await stateOf(net1);
     const driver = aDriver(net1, openDir(t));
+    await driver.bindAddresses('eth0', ['203.0.113.5'], signal);
+    const floating = async () =>
+      (await driver.hostAddresses(signal)).find(({ marked, prefix }) => marked && prefix === 32)?.device;
+    const before = await stateOf(net1);
     const spec = aBridge({ interface: 'eth0' });
 
     await driver.ensureBridge(spec, signal);
@@ -122,6 +125,7 @@ test(
     await driver.ensureBridge(spec, signal);
 
     assert.equal(await stateOf(net1), once);
+    assert.equal(await floating(), 'br100');
     const routes = (await net1.exec(['ip', 'route'])).stdout;
     assert.match(routes, new RegExp(`default via ${world.address} dev br100 metric 50`));
     assert.match(routes, new RegExp(`192.0.2.0/24 via ${world.address} dev br100`));
@@ -130,6 +134,7 @@ test(
 
     assert.deepEqual(await driver.takeDown([spec], signal), []);
     assert.equal(await stateOf(net1), before);
+    assert.equal(await floating(), 'eth0');
     await world.exec(['ping', '-c1', '-W5', net1.address]);
   },
 );

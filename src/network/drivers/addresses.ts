@@ -1,7 +1,7 @@
 import type { Log } from '../../common/log.ts';
 import { needing, type Host } from '../../common/linux/host.ts';
 import { errorText, InvalidInput } from '../../common/errors.ts';
-import type { HostAddress } from './driver.ts';
+import type { BoundAddress, HostAddress } from './driver.ts';
 
 /** Floating addresses on the interfaces of a Linux host. Source: Nova 2011.3 nova/network/linux_net.py, bind_floating_ip. */
 
@@ -9,19 +9,31 @@ interface Device {
   ifname: string;
   master?: string;
   linkinfo?: { info_kind?: string };
-  addr_info?: { local: string; prefixlen: number }[];
+  addr_info?: { local: string; prefixlen: number; label?: string }[];
 }
 
 const NOT_FOUND = 127;
+/** Of a label, as of a name of an interface. */
+const LONGEST = 15;
 /** Neighbours are told of so many addresses at once. */
 const AT_ONCE = 16;
+
+/** Marks an address of this interface as one that we put there: a label, which begins with its name. */
+export const markOf = (device: string): string => `${device}:nova`.slice(0, LONGEST);
+export const isMarked = (device: string, label: string | undefined): boolean =>
+  label === markOf(device) && label !== device;
 
 export async function hostAddresses(host: Host, signal: AbortSignal): Promise<HostAddress[]> {
   const devices = ((await host.ask(['ip', '-j', '-4', 'addr', 'show'], signal)) as Device[] | null) ?? [];
   return devices
     .filter(({ ifname }) => ifname !== 'lo')
     .flatMap(({ ifname, addr_info = [] }) =>
-      addr_info.map(({ local, prefixlen }) => ({ device: ifname, address: local, prefix: prefixlen })),
+      addr_info.map(({ local, prefixlen, label }) => ({
+        device: ifname,
+        address: local,
+        prefix: prefixlen,
+        marked: isMarked(ifname, label),
+      })),
     );
 }
 
@@ -45,14 +57,16 @@ export async function bindAddresses(
   signal: AbortSignal,
 ): Promise<void> {
   if (addresses.length === 0) return;
-  const lines = addresses.map((address) => `addr replace ${address}/32 dev ${device}\n`).join('');
+  const lines = addresses
+    .map((address) => `addr replace ${address}/32 dev ${device} label ${markOf(device)}\n`)
+    .join('');
   const run = host.run(['ip', '-batch', '-'], { input: lines, signal });
   await needing(`putting floating addresses on ${device}`, run);
 }
 
 export async function unbindAddresses(
   host: Host,
-  addresses: readonly HostAddress[],
+  addresses: readonly BoundAddress[],
   signal: AbortSignal,
 ): Promise<void> {
   if (addresses.length === 0) return;

@@ -1,6 +1,7 @@
 import { InvalidInput } from '../../common/errors.ts';
 import type { BridgeSpec, LeftOver } from './driver.ts';
 import { needing, type Host } from '../../common/linux/host.ts';
+import { isMarked, markOf } from './addresses.ts';
 import { hearAs } from './ipv6_routers.ts';
 import { parseIpv4 } from '../logic/addresses.ts';
 
@@ -23,6 +24,7 @@ interface Address {
   prefixlen: number;
   broadcast?: string;
   scope: string;
+  label?: string;
   /** It has a lifetime, of these seconds. */
   dynamic?: boolean;
   valid_life_time: number;
@@ -162,6 +164,7 @@ async function moveLines(host: Host, from: Device, to: string, signal: AbortSign
     .map((one) => {
       const words = [`addr add ${one.local}/${one.prefixlen}`];
       if (one.broadcast !== undefined) words.push(`brd ${one.broadcast}`);
+      if (isMarked(from.ifname, one.label)) words.push(`label ${markOf(to)}`);
       if (one.family === 'inet6') {
         words.push('nodad'); // it is this host's already, and while it is looked for elsewhere no route may name it
         if (one.dynamic) words.push(`valid_lft ${one.valid_life_time} preferred_lft ${one.preferred_life_time}`);

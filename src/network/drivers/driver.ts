@@ -28,11 +28,15 @@ export interface BridgeSpec {
   gateways_v6: readonly { address: string; prefix: number }[];
 }
 
-/** An IPv4 address on an interface of the host. */
-export interface HostAddress {
+/** An address on an interface of the host. */
+export interface BoundAddress {
   device: string;
   address: string;
   prefix: number;
+}
+export interface HostAddress extends BoundAddress {
+  /** It was put there by this driver, in whichever process. */
+  marked: boolean;
 }
 
 /** What is left after takeDown, because guests are plugged into it. */
@@ -77,14 +81,14 @@ export interface NetworkDriver {
   bridgesLetThrough(signal: AbortSignal): Promise<string[]>;
   /** The floating addresses that this daemon's rules on the host lead to guests now. */
   forwards(signal: AbortSignal): Promise<Forward[]>;
-  /** All that the host has, loopback aside. */
+  /** All of IPv4 that the host has, loopback aside. */
   hostAddresses(signal: AbortSignal): Promise<HostAddress[]>;
   /** Where addresses of an interface belong: itself, or the bridge that it is in. @throws InvalidInput when it is not there */
   addressDevice(name: string, signal: AbortSignal): Promise<string>;
-  /** Puts addresses (/32) on an interface; one that is there stays. */
+  /** Puts addresses (/32) on an interface, with a mark; one that is there stays as it is. */
   bindAddresses(device: string, addresses: readonly string[], signal: AbortSignal): Promise<void>;
   /** Takes addresses off; one that went meanwhile is as wanted. */
-  unbindAddresses(addresses: readonly HostAddress[], signal: AbortSignal): Promise<void>;
+  unbindAddresses(addresses: readonly BoundAddress[], signal: AbortSignal): Promise<void>;
   /** Tells the neighbours by ARP that these addresses are here now. What the host lacks for it is logged. */
   announce(device: string, addresses: readonly string[], signal: AbortSignal): Promise<void>;
   /** Ends connections that still go through these addresses by a rule that is gone. What the host lacks for it is logged. */

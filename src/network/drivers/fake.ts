@@ -1,6 +1,6 @@
 import type { DhcpEvent, DhcpHost, DhcpNetworks } from '../logic/dhcp_hosts.ts';
 import { bridgesOf, forwardsOf, type Firewall, type Forward } from '../logic/firewall.ts';
-import type { BridgeSpec, HostAddress, LeftOver, NetworkDriver } from './driver.ts';
+import type { BoundAddress, BridgeSpec, HostAddress, LeftOver, NetworkDriver } from './driver.ts';
 
 /** A host in memory (`--fake_network`): it remembers what it was told, for tests, load and simulation. */
 export class FakeNetworkDriver implements NetworkDriver {
@@ -73,7 +73,7 @@ export class FakeNetworkDriver implements NetworkDriver {
 
   async hostAddresses(): Promise<HostAddress[]> {
     const on = ({ bridge, gateways }: BridgeSpec) =>
-      gateways.map(({ address, prefix }) => ({ device: bridge, address, prefix }));
+      gateways.map(({ address, prefix }) => ({ device: bridge, address, prefix, marked: false }));
     return [...this.addresses, ...[...this.made.values()].flatMap(on)];
   }
 
@@ -82,10 +82,13 @@ export class FakeNetworkDriver implements NetworkDriver {
   }
 
   async bindAddresses(device: string, addresses: readonly string[]): Promise<void> {
-    this.addresses = [...this.addresses, ...addresses.map((address) => ({ device, address, prefix: 32 }))];
+    this.addresses = [
+      ...this.addresses,
+      ...addresses.map((address) => ({ device, address, prefix: 32, marked: true })),
+    ];
   }
 
-  async unbindAddresses(addresses: readonly HostAddress[]): Promise<void> {
+  async unbindAddresses(addresses: readonly BoundAddress[]): Promise<void> {
     const stays = (device: string, address: string) =>
       !addresses.some((one) => one.device === device && one.address === address);
     this.addresses = this.addresses.filter((one) => stays(one.device, one.address));

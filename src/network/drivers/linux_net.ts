@@ -9,7 +9,14 @@ import { bridgesOnHost, ensureBridge, keepGuestsHere, removeBridge } from './bri
 import { drainDhcpEvents, watchDhcpEvents } from './dhcp_events.ts';
 import { dhcpFlags } from './dhcp_flags.ts';
 import { Dnsmasq } from './dnsmasq.ts';
-import { leaseFlags, type BridgeSpec, type HostAddress, type LeftOver, type NetworkDriver } from './driver.ts';
+import {
+  leaseFlags,
+  type BoundAddress,
+  type BridgeSpec,
+  type HostAddress,
+  type LeftOver,
+  type NetworkDriver,
+} from './driver.ts';
 import { keepAdvertisedRoutes } from './ipv6_routers.ts';
 import { Host, hostFlags, needing, rootHelper, Turns } from '../../common/linux/host.ts';
 import { KernelVlans, type VlanInterfaces, type VlanInterfacesClass } from './vlan_interfaces.ts';
@@ -161,7 +168,7 @@ export class LinuxNetDriver implements NetworkDriver {
     return bindAddresses(this.#host, device, addresses, signal);
   }
 
-  unbindAddresses(addresses: readonly HostAddress[], signal: AbortSignal): Promise<void> {
+  unbindAddresses(addresses: readonly BoundAddress[], signal: AbortSignal): Promise<void> {
     return unbindAddresses(this.#host, addresses, signal);
   }
 

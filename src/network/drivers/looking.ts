@@ -5,7 +5,7 @@ import type { Firewall, Forward } from '../logic/firewall.ts';
 import { commandDifferences } from './command_words.ts';
 import { dhcpFlags } from './dhcp_flags.ts';
 import { waitingDhcpEvents } from './dhcp_events.ts';
-import type { BridgeSpec, HostAddress, LeftOver, NetworkDriver } from './driver.ts';
+import type { BoundAddress, BridgeSpec, HostAddress, LeftOver, NetworkDriver } from './driver.ts';
 import { LinuxNetDriver, type LinuxNetOptions } from './linux_net.ts';
 
 /**
@@ -90,7 +90,7 @@ export class LookingDriver implements NetworkDriver {
     await this.#dry(`interface ${device}`, () => this.#linux.bindAddresses(device, addresses, signal));
   }
 
-  async unbindAddresses(addresses: readonly HostAddress[], signal: AbortSignal): Promise<void> {
+  async unbindAddresses(addresses: readonly BoundAddress[], signal: AbortSignal): Promise<void> {
     // The driver looks again whether they went, and then runs a second command.
     await this.#dry('floating addresses', () => this.#linux.unbindAddresses(addresses, signal));
   }

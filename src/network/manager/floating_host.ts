@@ -18,8 +18,6 @@ export const floatingFlags = defineFlags({
 export class FloatingHost {
   readonly #d: NetworkManagerDeps;
   readonly #flags: FlagValues<typeof floatingFlags>;
-  /** Addresses that this process led to guests, which somebody may have taken the rules of. */
-  readonly #bound = new Set<string>();
 
   constructor(deps: NetworkManagerDeps) {
     this.#d = deps;
@@ -37,13 +35,14 @@ export class FloatingHost {
     const { forwards, problem: own } = withoutOwn(wanted, addresses);
     const { device, problem } = await this.#device(forwards, signal);
 
-    // One that we bound has its rule; any other is the host's own, whatever the pool says.
+    // One that we bound has its mark, or its rule; any other is the host's own, whatever the pool says.
     const before = await driver.forwards(signal);
-    const ours = new Set([...this.#bound, ...before.map(({ address }) => address)]);
+    const led = new Set(before.map(({ address }) => address));
     const bound = addresses.filter(({ prefix }) => prefix === 32);
     const stay = new Set(forwards.map(({ address }) => address));
     const leave = bound.filter(
-      (one) => ours.has(one.address) && (!stay.has(one.address) || (device !== null && one.device !== device)),
+      (one) =>
+        (one.marked || led.has(one.address)) && (!stay.has(one.address) || (device !== null && one.device !== device)),
     );
     await driver.unbindAddresses(leave, signal);
     for (const { address, device: from } of leave) log.info({ address, from }, 'floating address taken off this host');
@@ -52,12 +51,11 @@ export class FloatingHost {
     const there = new Set(bound.filter((one) => one.device === device).map(({ address }) => address));
     const come = forwards.map(({ address }) => address).filter((address) => !there.has(address));
     if (device !== null) await driver.bindAddresses(device, come, signal);
-    this.#bound.clear();
-    for (const address of stay) this.#bound.add(address);
 
     const now = new Map(forwards.map(({ address, fixed }) => [address, fixed]));
-    const turned = before.filter(({ address, fixed }) => now.get(address) !== fixed).map(({ address }) => address);
-    await driver.endFlows(turned, signal);
+    const turned = before.filter(({ address, fixed }) => now.get(address) !== fixed);
+    const gone = leave.filter(({ address }) => !stay.has(address));
+    await driver.endFlows([...new Set([...turned, ...gone].map(({ address }) => address))], signal);
     if (device !== null) announceNew(this.#d, this.#flags, device, come, signal);
     for (const why of [own, problem]) if (why !== null) log.error({ why }, 'floating addresses not as wanted');
     return own ?? problem;

@@ -118,7 +118,7 @@ test('after a start the host has what the database says, and what it had before 
   await manager.associateFloatingIp();
   await api.disassociate(ctx, one.address);
   await api.associate(ctx, two.address, id);
-  driver.addresses.push({ device: 'eth7', address: '203.0.113.99', prefix: 32 }); // the operator's own
+  driver.addresses.push({ device: 'eth7', address: '203.0.113.99', prefix: 32, marked: false }); // the operator's own
 
   await aManager(db, 'net1', driver).initHost(signal);
 
@@ -132,7 +132,8 @@ test('after a start the host has what the database says, and what it had before 
 test('an address of the host’s own stays on it though it is or was in the pool', async (t) => {
   const { db, driver, manager } = await aCloud(t);
   await db.updateTable('floating_ips').set({ deleted: 1 }).where('address', '=', '203.0.113.6').execute();
-  for (const address of ['203.0.113.5', '203.0.113.6']) driver.addresses.push({ device: 'eth7', address, prefix: 32 });
+  for (const address of ['203.0.113.5', '203.0.113.6'])
+    driver.addresses.push({ device: 'eth7', address, prefix: 32, marked: false });
 
   await manager.periodicTasks();
   await aManager(db, 'net1', driver).initHost(signal);
@@ -140,22 +141,23 @@ test('an address of the host’s own stays on it though it is or was in the pool
   assert.deepEqual(bound(driver), ['eth7 203.0.113.5', 'eth7 203.0.113.6']);
 });
 
-test('an address that nova-network bound goes though somebody flushed its rules', async (t) => {
-  const { driver, manager, api, launch } = await aCloud(t);
+test('an address that nova-network bound goes though somebody flushed its rules while it was away', async (t) => {
+  const { db, driver, manager, api, launch } = await aCloud(t);
   const { address } = await api.allocate(ctx);
   await api.associate(ctx, address, await launch());
   await manager.associateFloatingIp();
   await api.disassociate(ctx, address);
   driver.firewall = null;
+  driver.addresses.push({ device: 'eth7', address: '203.0.113.6', prefix: 32, marked: false }); // of the pool, and the host's
 
-  await manager.disassociateFloatingIp();
+  await aManager(db, 'net1', driver).initHost(signal);
 
-  assert.deepEqual(bound(driver), []);
+  assert.deepEqual([bound(driver), driver.ended], [['eth7 203.0.113.6'], [address]]);
 });
 
 test('the host’s own address is never led to a guest; the story of the instance says why', async (t) => {
   const { db, driver, manager, api, launch } = await aCloud(t);
-  driver.addresses.push({ device: 'eth7', address: '203.0.113.5', prefix: 24 });
+  driver.addresses.push({ device: 'eth7', address: '203.0.113.5', prefix: 24, marked: false });
   const id = await launch();
   const { address } = await api.allocate(ctx);
   await api.associate(ctx, address, id);
