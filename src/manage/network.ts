@@ -123,7 +123,7 @@ export const networkCommands: Noun = {
         project: named(optional(text('Project that it belongs to from now, of VlanManager'))),
         host: named(optional(text('Host whose nova-network serves it from now'))),
         disassociate_project: onOff('Take it from its project'),
-        disassociate_host: onOff('Take it from its host'),
+        disassociate_host: onOff('Take it from its host and give it to another whose nova-network reports'),
       },
       run: modify,
     }),
@@ -197,20 +197,28 @@ async function modify(
   }
   if (host !== undefined || disassociate_host) {
     const live = [...hosts].flatMap(([name, reports]) => (reports ? [name] : [])); // others do it when they start
-    const takers = live.filter((one) => (disassociate_host ? one !== former : one === host));
+    // Nobody's only where no other reports: the former host would take it again in its next period.
+    const to = host ?? (await leastBusy(m, live.filter((one) => one !== former))); // prettier-ignore
     await writing(m.db, async (tx) => {
-      await moveNetwork(tx, id, host ?? null);
+      await moveNetwork(tx, id, to);
       const network = networkClient(new MemoryBus()); // casts are jobs, which the workers find
       const bring = (one: string, take_on: boolean) => castJob(tx, m.ctx, network.at(one).bringNetworks, { take_on });
-      if (former !== null && live.includes(former) && former !== host) await bring(former, false);
-      for (const one of takers) await bring(one, true);
+      if (former !== null && live.includes(former) && former !== to) await bring(former, false);
+      if (to !== null && live.includes(to)) await bring(to, true);
     });
-    if (disassociate_host && takers.length === 0)
+    if (to === null)
       m.warn(
         `no other nova-network reports: ${former ?? 'the next that starts'} takes it again unless you stop it; --host=NAME gives it to another`,
       );
-    m.out(`${fixed_range} ${host === undefined ? 'has no host' : `belongs to ${host}`}`);
+    m.out(`${fixed_range} ${to === null ? 'has no host' : `belongs to ${to}`}`);
   }
+}
+
+/** The one of these hosts that serves the fewest networks. */
+async function leastBusy(m: Manage, hosts: readonly string[]): Promise<string | null> {
+  const networks = await allNetworks(m.db);
+  const count = (host: string) => networks.filter((network) => network.host === host).length;
+  return hosts.toSorted((a, b) => count(a) - count(b))[0] ?? null;
 }
 
 /** Hosts that ever had a nova-network, and whether it reports now. */

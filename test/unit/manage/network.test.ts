@@ -84,19 +84,21 @@ test('a network is given to a host that has a nova-network, and both hosts are t
   assert.match((await modify({ host: 'net3' })).join(), /nova-network on net3 does not report.*belongs to net3/);
 });
 
-test('a network that is taken from its host is offered to the others, and its former host lets go of it', async (t) => {
+test('a network that is taken from its host belongs to another that reports at once, so that the former cannot take it again', async (t) => {
   const db = await aDatabase(t);
   await aNetwork(db, { host: 'net1' });
-  for (const host of ['net1', 'net2', 'net3']) await aNetworkService(db, host);
+  await aNetwork(db, { cidr: '10.1.0.0/24', host: 'net0' });
+  for (const host of ['net0', 'net1', 'net2', 'net3']) await aNetworkService(db, host);
   await signOff(db, 'net3', 'nova-network', 'first');
   const disassociate = () =>
     run(db, networkCommands, 'modify', { fixed_range: '10.0.0.0/24', disassociate_host: true });
 
-  assert.deepEqual(await disassociate(), ['10.0.0.0/24 has no host']);
+  assert.deepEqual(await disassociate(), ['10.0.0.0/24 belongs to net2']);
 
+  assert.equal((await allNetworks(db))[0]?.host, 'net2');
   const jobs = await db.selectFrom('jobs').select(['host', 'args']).orderBy('id').execute();
   assert.deepEqual(jobs.map(({ host, args }) => `${host} ${args}`), ['net1 {"take_on":false}', 'net2 {"take_on":true}']); // prettier-ignore
-  await signOff(db, 'net2', 'nova-network', 'first');
+  for (const host of ['net0', 'net2']) await signOff(db, host, 'nova-network', 'first');
   await db.updateTable('networks').set({ host: 'net1' }).execute();
   assert.match((await disassociate()).join(), /no other nova-network reports: net1 takes it again unless you stop it/);
 });
