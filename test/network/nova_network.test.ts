@@ -147,3 +147,35 @@ test(
     await pings();
   },
 );
+
+test('a gateway address that was changed leaves the bridge, and what else is on it stays', { skip }, async (t) => {
+  const { hosts } = await startLan(t, ['net1']);
+  const [net1] = hosts as [Host];
+  const state_path = tempDir(t, 'state');
+  const sql_connection = `sqlite:///${join(state_path, 'nova.sqlite')}`;
+  const db = await connectDb(sql_connection);
+  atEnd(t, () => db.destroy());
+  await syncDb(db);
+  await createNetworks({ db, flags: Flags.of() }, { fixed_range: '10.77.0.0/24' });
+  const network = { network_manager: 'nova.network.manager.FlatDHCPManager', fixed_range: '10.77.0.0/24' };
+  const own = { state_path, sql_connection, fake_rabbit: true, periodic_interval: 1, ec2_dmz_host: net1.address };
+  const daemon = await startDaemon(t, 'nova-network', { host: net1, flags: { ...network, ...own } });
+  const on = async () =>
+    (await net1.exec(['ip', '-4', '-br', 'addr', 'show', 'dev', 'br100'])).stdout.split(/\s+/).slice(2, -1);
+  await net1.exec(['ip', 'addr', 'add', '10.78.0.50/24', 'dev', 'br100']);
+  await net1.exec(['ip', 'addr', 'add', '203.0.113.5/32', 'dev', 'br100']);
+
+  const change = (gateway: string) => db.updateTable('networks').set({ gateway }).execute();
+  const has = async (gateway: string) => {
+    await until(`it has ${gateway}`, async () => (await on()).includes(`${gateway}/24`));
+    assert.deepEqual((await on()).toSorted(), [`${gateway}/24`, '10.78.0.50/24', '203.0.113.5/32']);
+  };
+
+  await change('10.77.0.8');
+  await has('10.77.0.8');
+
+  await daemon.kill();
+  await change('10.77.0.9');
+  await daemon.start();
+  await has('10.77.0.9');
+});

@@ -120,6 +120,12 @@ export class Dnsmasq {
     return found;
   }
 
+  /** See NetworkDriver.dhcpAddresses. */
+  async addresses(bridge: string): Promise<string[]> {
+    const words = (await this.#running(bridge))?.argv ?? [];
+    return words.flatMap((word) => /^--listen-address=(.+)/.exec(word)?.[1] ?? []);
+  }
+
   /** Those that there are files for. */
   async bridges(): Promise<string[]> {
     const files = await readdir(this.#settings.networks_path).catch((err: NodeJS.ErrnoException) => {

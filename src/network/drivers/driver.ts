@@ -95,6 +95,8 @@ export interface NetworkDriver {
   endFlows(addresses: readonly string[], signal: AbortSignal): Promise<void>;
   /** The bridges on the host; `own` ones were made by a driver. */
   bridges(signal: AbortSignal): Promise<{ name: string; own: boolean }[]>;
+  /** Our own addresses at which the bridge's DHCP server answers, whichever process started it; none without one. */
+  dhcpAddresses(bridge: string): Promise<string[]>;
   /** Bridges that a DHCP server of ours runs for, or ran for and left files. */
   dhcpBridges(): Promise<string[]>;
   /** Takes away what this host made for a bridge: its DHCP server, its VLAN, and itself unless a guest is in it. */

@@ -111,6 +111,10 @@ export class FakeNetworkDriver implements NetworkDriver {
     return [...this.made.keys()].map((name) => ({ name, own: true }));
   }
 
+  async dhcpAddresses(bridge: string): Promise<string[]> {
+    return this.dhcp.get(bridge)?.networks.map(({ dhcp_server }) => dhcp_server) ?? [];
+  }
+
   async dhcpBridges(): Promise<string[]> {
     return [...this.dhcp.keys()];
   }

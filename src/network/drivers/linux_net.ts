@@ -184,6 +184,10 @@ export class LinuxNetDriver implements NetworkDriver {
     return bridgesOnHost(this.#host, signal);
   }
 
+  dhcpAddresses(bridge: string): Promise<string[]> {
+    return this.#dnsmasq.addresses(bridge);
+  }
+
   dhcpBridges(): Promise<string[]> {
     return this.#dnsmasq.bridges();
   }

@@ -107,6 +107,10 @@ export class LookingDriver implements NetworkDriver {
     return this.#linux.bridgesLetThrough(signal);
   }
 
+  dhcpAddresses(bridge: string): Promise<string[]> {
+    return this.#linux.dhcpAddresses(bridge);
+  }
+
   dhcpBridges(): Promise<string[]> {
     return this.#linux.dhcpBridges();
   }

@@ -8,7 +8,7 @@ import { BackendUnavailable, errorText, FlagsError, NoMoreAddresses, NovaError }
 import { boolean, defineFlags, string, type FlagValues } from '../../common/flags.ts';
 import { Turns } from '../../common/linux/host.ts';
 import type { BridgeSpec } from '../drivers/driver.ts';
-import { guestRange, formatIpv4, hostV6, parseCidr } from '../logic/addresses.ts';
+import { guestRange, formatIpv4, holds, hostV6, parseCidr, parseIpv4 } from '../logic/addresses.ts';
 import type { DhcpEvent, DhcpNetwork } from '../logic/dhcp_hosts.ts';
 import { networkFirewall, type Forward } from '../logic/firewall.ts';
 import type { VpnForward } from '../logic/project_rules.ts';
@@ -219,11 +219,29 @@ export class Gateway {
       if (networks.length === 0) return [];
       const addressed = [];
       for (const network of networks) addressed.push({ network, address: await this.#dhcpServer(network) });
-      const come = await this.#d.driver.ensureBridge(this.#spec(addressed), this.#signal);
+      const spec = this.#spec(addressed);
+      await this.#unbindFormer(spec, networks);
+      const come = await this.#d.driver.ensureBridge(spec, this.#signal);
       announceNew(this.#d, this.#flags, bridge, come, this.#signal);
       await this.#updateDhcp(bridge);
       return networks;
     });
+  }
+
+  /** Takes off what this host was the gateway with, as its DHCP server knows, before that was changed: others may have it. */
+  async #unbindFormer({ bridge, gateways }: BridgeSpec, networks: readonly Network[]): Promise<void> {
+    const { driver } = this.#d;
+    const former = new Set(await driver.dhcpAddresses(bridge));
+    for (const { address } of gateways) former.delete(address);
+    if (former.size === 0) return;
+    const there = await driver.hostAddresses(this.#signal);
+    const v4 = there.filter(({ device, address }) => device === bridge && former.has(address));
+    const v6 = v4.flatMap(({ address }) => {
+      const network = networks.find(({ cidr }) => holds(parseCidr(cidr), parseIpv4(address)));
+      const own = network?.multi_host === 1 ? hostV6(network, address) : null;
+      return own === null ? [] : [{ device: bridge, address: own, prefix: 64 }];
+    });
+    await driver.unbindAddresses([...v4, ...v6], this.#signal);
   }
 
   /** @param on networks of one bridge, with this host's address */

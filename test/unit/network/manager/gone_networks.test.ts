@@ -2,12 +2,13 @@ import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import type { NovaDb } from '../../../../src/common/db/connect.ts';
 import { deleteNetwork, moveNetwork, networkById } from '../../../../src/common/db/networks.ts';
+import { unreserveFixedIp } from '../../../../src/common/db/operator_fixed_ips.ts';
 import { Flags } from '../../../../src/common/flags.ts';
 import { silentLog } from '../../../../src/common/log.ts';
 import { MemoryBus } from '../../../../src/common/rpc/memory_bus.ts';
 import { FakeNetworkDriver } from '../../../../src/network/drivers/fake.ts';
 import { FlatDhcpManager } from '../../../../src/network/manager/flat_dhcp.ts';
-import { aContext, aDatabase, aNetwork } from '../../../builders.ts';
+import { aContext, aDatabase, aFixedIp, anInstance, aNetwork } from '../../../builders.ts';
 
 const signal = new AbortController().signal;
 
@@ -97,6 +98,21 @@ test('a network that goes leaves none of its addresses on a bridge that another 
     const left = await db.selectFrom('fixed_ips').select('address').where('host', '=', 'net1').execute();
     assert.deepEqual(left, own.slice(1));
   }
+});
+
+test('an address with which the host was the gateway goes when it has another, with its IPv6; the host’s own stay', async (t) => {
+  const { db, network_id } = await anEmptyNetwork(t, { multi_host: 1, cidr_v6: 'fd00::/64' });
+  const { driver, manager } = await aNetworkHost(db, { use_ipv6: true });
+  const own = { device: 'br100', address: '10.0.0.50', prefix: 24, marked: false };
+  driver.addresses.push(own);
+  await unreserveFixedIp(db, '10.0.0.2', 'net1');
+  await aFixedIp(db, { network_id, instance_id: await anInstance(db), address: '10.0.0.2' });
+
+  await manager.periodicTasks();
+
+  const { gateways, gateways_v6 } = driver.made.get('br100') ?? {};
+  const addresses = [...(gateways ?? []), ...(gateways_v6 ?? [])].map(({ address }) => address);
+  assert.deepEqual([addresses, driver.addresses], [['10.0.0.3', 'fd00::a00:3'], [own]]);
 });
 
 test('neighbours are told of a gateway address when it comes to a host, not at each look at it, and not without the flag', async (t) => {
