@@ -173,8 +173,10 @@ test('a gateway address that was changed leaves the bridge, and what else is on 
 
   await change('10.77.0.8');
   await has('10.77.0.8');
+  const servers = async () => (await net1.exec(['pgrep', '-af', join(state_path, 'networks')], { ok: [0, 1] })).stdout;
+  await until('DHCP answers from there', async () => (await servers()).includes('--listen-address=10.77.0.8'));
 
-  await daemon.kill();
+  await daemon.kill(); // the next one knows by the DHCP server what is to go
   await change('10.77.0.9');
   await daemon.start();
   await has('10.77.0.9');
