@@ -3,7 +3,6 @@ import { randomInt } from 'node:crypto';
 import type { NovaDb } from '../src/common/db/connect.ts';
 import { writing } from '../src/common/db/connect.ts';
 import {
-  claimFixedIp,
   claimHostIp,
   endQuarantine,
   fixedIpsOfInstance,
@@ -31,6 +30,7 @@ import {
 } from '../src/common/errors.ts';
 import { anInstance, aNetwork } from './builders.ts';
 import { atOnce, contractOf, succeeded, type Connections, type Database } from './databases.ts';
+import { claimFixedIp } from './claim_fixed_ip.ts';
 
 const ranges = (network_id: number, first = 2, last = 254): ClaimRange => ({
   network_id,

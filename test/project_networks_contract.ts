@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import type { NovaDb } from '../src/common/db/connect.ts';
 import { writing } from '../src/common/db/connect.ts';
-import { claimFixedIp, endQuarantine, releaseFixedIps } from '../src/common/db/fixed_ips.ts';
+import { endQuarantine, releaseFixedIps } from '../src/common/db/fixed_ips.ts';
 import { allNetworks, deleteNetwork, networkById } from '../src/common/db/networks.ts';
 import {
   claimNetwork,
@@ -15,6 +15,7 @@ import { Conflict, NetworkInUse, NoMoreNetworks } from '../src/common/errors.ts'
 import { claimRange } from '../src/network/manager/address_book.ts';
 import { anInstance, aNetwork, aProject } from './builders.ts';
 import { atOnce, contractOf, succeeded, type Database } from './databases.ts';
+import { claimFixedIp } from './claim_fixed_ip.ts';
 
 /** `count` free networks with VLANs 100, 101, ... */
 async function vlans(db: NovaDb, count: number): Promise<number[]> {

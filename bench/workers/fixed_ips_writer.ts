@@ -3,10 +3,11 @@ import SqliteDatabase from 'better-sqlite3';
 import pg from 'pg';
 import { nowText, sleep } from '../../src/common/clock.ts';
 import { connectDb, type NovaDb } from '../../src/common/db/connect.ts';
-import { claimFixedIp, releaseFixedIps } from '../../src/common/db/fixed_ips.ts';
+import { releaseFixedIps } from '../../src/common/db/fixed_ips.ts';
 import { formatIpv4, generateMac, ipv4Number, parseCidr } from '../../src/network/logic/addresses.ts';
 import { timeOf } from '../load.ts';
 import { answerParent } from './worker.ts';
+import { claimFixedIp } from '../../test/claim_fixed_ip.ts';
 
 export interface Open {
   url: string;

@@ -54,15 +54,6 @@ export interface ClaimedIp {
 const SPREAD = 16;
 const ATTEMPTS = 200;
 
-/** The same of a single network. */
-export const claimFixedIp = (
-  db: NovaDb,
-  range: ClaimRange,
-  instance_id: number,
-  host: string | null,
-): Promise<ClaimedIp> =>
-  claimFixedIpOf(db, [{ range, server: host === null ? null : { host, range } }], instance_id) as Promise<ClaimedIp>;
-
 /**
  * The instance's address on one of these networks: the one it has, or a new one with a new card, of the first network
  * that has a free one, unless its server has to be asked, which may be without nova-network.

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { claimFixedIp, claimHostIp, releaseFixedIps, setLeased } from '../../../src/common/db/fixed_ips.ts';
+import { claimHostIp, releaseFixedIps, setLeased } from '../../../src/common/db/fixed_ips.ts';
 import { allNetworks, networkById } from '../../../src/common/db/networks.ts';
 import { registerService, signOff } from '../../../src/common/db/services.ts';
 import { Conflict } from '../../../src/common/errors.ts';
@@ -10,6 +10,7 @@ import { claimRange } from '../../../src/network/manager/address_book.ts';
 import { createNetworks } from '../../../src/network/manager/create_networks.ts';
 import { aDatabase, anInstance, aNetwork } from '../../builders.ts';
 import { run } from './a_manage.ts';
+import { claimFixedIp } from '../../claim_fixed_ip.ts';
 
 test("a host's own address on a multi_host network is freed when its nova-network is down, and not before", async (t) => {
   const db = await aDatabase(t);

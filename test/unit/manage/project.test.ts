@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { claimFixedIp, endQuarantine, releaseFixedIps } from '../../../src/common/db/fixed_ips.ts';
+import { endQuarantine, releaseFixedIps } from '../../../src/common/db/fixed_ips.ts';
 import { allNetworks } from '../../../src/common/db/networks.ts';
 import { Flags } from '../../../src/common/flags.ts';
 import { projectCommands } from '../../../src/manage/project.ts';
@@ -11,6 +11,7 @@ import { createVlanNetworks } from '../../../src/network/manager/create_networks
 import { aDatabase, anInstance, aProject } from '../../builders.ts';
 import { tempDir } from '../../rigs/tmp.ts';
 import { run } from './a_manage.ts';
+import { claimFixedIp } from '../../claim_fixed_ip.ts';
 
 test('a novarc and a zip are readable by their owner alone, also in place of files that others read', async (t) => {
   const db = await aDatabase(t);

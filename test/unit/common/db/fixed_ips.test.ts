@@ -2,7 +2,6 @@ import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import type { NovaDb } from '../../../../src/common/db/connect.ts';
 import {
-  claimFixedIp,
   endQuarantine,
   fixedIpsOfInstance,
   releaseFixedIps,
@@ -11,6 +10,7 @@ import {
 } from '../../../../src/common/db/fixed_ips.ts';
 import { Aborted, NoMoreAddresses } from '../../../../src/common/errors.ts';
 import { aDatabase, anInstance, aNetwork } from '../../../builders.ts';
+import { claimFixedIp } from '../../../claim_fixed_ip.ts';
 
 const aRange = (over: Partial<ClaimRange> = {}): ClaimRange => {
   let cards = 0;

@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { NovaDb } from '../../../../src/common/db/connect.ts';
-import { claimFixedIp } from '../../../../src/common/db/fixed_ips.ts';
 import { createFloatingIps } from '../../../../src/common/db/floating_pool.ts';
 import { networkById } from '../../../../src/common/db/networks.ts';
 import { rowFaults } from '../../../../src/network/doctor/rows.ts';
 import { poolAddresses } from '../../../../src/network/logic/floating.ts';
 import { claimRange } from '../../../../src/network/manager/address_book.ts';
 import { aDatabase, anInstance, aNetwork } from '../../../builders.ts';
+import { claimFixedIp } from '../../../claim_fixed_ip.ts';
 
 const faultsOf = (db: NovaDb) => rowFaults({ db, quarantine: true, service_down_time_s: 60 });
 

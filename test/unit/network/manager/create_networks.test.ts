@@ -1,12 +1,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { allNetworks, deleteNetwork, networkById } from '../../../../src/common/db/networks.ts';
-import { claimFixedIp, releaseFixedIps } from '../../../../src/common/db/fixed_ips.ts';
+import { releaseFixedIps } from '../../../../src/common/db/fixed_ips.ts';
 import { InvalidInput, NetworkExists, NetworkInUse } from '../../../../src/common/errors.ts';
 import { Flags } from '../../../../src/common/flags.ts';
 import { claimRange } from '../../../../src/network/manager/address_book.ts';
 import { createNetworks } from '../../../../src/network/manager/create_networks.ts';
 import { aDatabase, anInstance, aNetwork } from '../../../builders.ts';
+import { claimFixedIp } from '../../../claim_fixed_ip.ts';
 
 const flags = Flags.of({ flat_network_bridge: 'br7' });
 
